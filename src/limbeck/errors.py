@@ -1,0 +1,71 @@
+"""The deliberate errors, drawn as a tree.
+
+LimbeckError                 one clear sentence for the user; the CLI prints it and exits with `exit_code`
+├── RecipeError              a recipe key, type, range or combination
+├── CorpusError              a missing, empty or malformed corpus; names the line
+├── TermsError               the teacher's terms forbid the run, or are not known
+├── TeacherError             a teacher that cannot be reached, loaded or asked
+├── StudentError             a student that cannot be built, loaded or saved
+├── TokenizerMismatchError   teacher and student read text differently
+├── LossError                a loss or temperature that the targets cannot support
+├── StoreError               targets on disk that are missing, foreign or damaged; names the shard
+├── RunError                 a run folder that is not this recipe's, or lacks what a step needs
+├── TrainingError            a non-finite loss; names the step, the batch and the last good checkpoint
+└── MissingDependencyError   an optional package; names the install command
+"""
+
+from typing import ClassVar
+
+
+class LimbeckError(Exception):
+    """Something the user can mend: its message names the thing, its value and what would be right."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class RecipeError(LimbeckError):
+    """A recipe key, type, range or combination that cannot be run."""
+
+    exit_code = 2
+
+
+class CorpusError(LimbeckError):
+    """A corpus that is missing, empty or malformed."""
+
+
+class TermsError(LimbeckError):
+    """The teacher's terms forbid training on its outputs, or nothing is known of them."""
+
+    exit_code = 3
+
+
+class TeacherError(LimbeckError):
+    """A teacher that cannot be reached, loaded or asked."""
+
+
+class StudentError(LimbeckError):
+    """A student that cannot be built, loaded or saved."""
+
+
+class TokenizerMismatchError(LimbeckError):
+    """Teacher and student turn the same text into different tokens."""
+
+
+class LossError(LimbeckError):
+    """A loss or temperature that the targets cannot support."""
+
+
+class StoreError(LimbeckError):
+    """Targets on disk that are missing, foreign or damaged."""
+
+
+class RunError(LimbeckError):
+    """A run folder that belongs to another recipe, or lacks what a step needs."""
+
+
+class TrainingError(LimbeckError):
+    """Training that cannot go on, such as a non-finite loss."""
+
+
+class MissingDependencyError(LimbeckError):
+    """An optional package that is needed and not installed."""
