@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import pytest
+
+from limbeck.artefact import write_text
+from limbeck.errors import RunError
+from limbeck.run import open_run, read_run
+
+RECIPE = {"name": "r", "train": {"epochs": 1.0, "rows": 4}}
+
+
+def test_a_step_is_done_only_with_the_same_inputs_and_untouched_outputs(tmp_path: Path) -> None:
+    with open_run(tmp_path / "run", RECIPE) as run:
+        write_text(run.path("store/shard"), "bytes")
+        run.finish("capture", "in", ["store"], seconds=1.0)
+        assert run.is_done("capture", "in")
+        assert not run.is_done("capture", "other")
+        write_text(run.path("store/shard"), "byteS")
+        assert not run.is_done("capture", "in")
+        run.clear("store")
+        assert not run.is_done("capture", "in")
+
+
+def test_a_folder_of_another_recipe_is_refused_and_the_key_named(tmp_path: Path) -> None:
+    with open_run(tmp_path / "run", RECIPE):
+        pass
+    other = {"name": "r", "train": {"epochs": 2.0, "rows": 4}}
+    with (
+        pytest.raises(RunError, match=r"another recipe \(train.epochs = 1.0 there, 2.0 here\)"),
+        open_run(tmp_path / "run", other),
+    ):
+        pass
+
+
+def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+    write_text(tmp_path / "thesis.tex", "dear")
+    with pytest.raises(RunError, match="holds no Limbeck run"), open_run(tmp_path, RECIPE):
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_two_processes_do_not_write_to_one_run(tmp_path: Path) -> None:
+    with (
+        open_run(tmp_path / "run", RECIPE),
+        pytest.raises(RunError, match="another process"),
+        open_run(tmp_path / "run", RECIPE),
+    ):
+        pass
+
+
+def test_a_stamp_comes_back_with_its_facts(tmp_path: Path) -> None:
+    with open_run(tmp_path / "run", RECIPE) as run:
+        write_text(run.path("a"), "x")
+        made = run.finish("one", "in", ["a"], seconds=2.5, facts={"n": 3})
+    assert read_run(tmp_path / "run").stamp("one") == made
+
+
+def test_a_damaged_stamp_is_named(tmp_path: Path) -> None:
+    with open_run(tmp_path / "run", RECIPE) as run:
+        write_text(run.path("steps/one.json"), "{")
+        with pytest.raises(RunError, match=r"steps/one\.json is damaged"):
+            run.stamp("one")
+
+
+def test_reading_what_is_no_run_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="holds no Limbeck run"):
+        read_run(tmp_path)
