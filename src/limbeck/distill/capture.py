@@ -1,0 +1,229 @@
+"""Ask a teacher for its distribution at every loss position: over given text, or while it writes."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from limbeck.artefact import sha256_bytes
+from limbeck.distill.corpus import Prompt, answered
+from limbeck.distill.forward import Halves, split
+from limbeck.distill.recipe import GenerateRecipe
+from limbeck.distill.store import StoreSpec, sparsify
+from limbeck.distill.targets import Document, SparseTargets, Taught, concatenate, select
+from limbeck.model import LocalModel
+
+_HEAD_ROWS = 256
+"""Positions that go through the head at once: 256 x 49,152 float32 is 50 MB."""
+_COMPACT_BELOW = 0.75
+"""A generating batch drops its finished rows when fewer than this share still write."""
+
+
+def capture_order(documents: Sequence[Document]) -> list[Document]:
+    """Sort documents by length, longest first, ties by key: batches hold little padding."""
+    return sorted(documents, key=lambda d: (-len(d.tokens_T), d.key))
+
+
+def capture_documents(
+    teacher: LocalModel,
+    documents: Sequence[Document],
+    spec: StoreSpec,
+    *,
+    batch_tokens: int,
+    seed: int,
+) -> Iterator[Taught]:
+    """Yield each document, in the order given, with the teacher's targets at its loss positions.
+
+    Args:
+        teacher: The model to ask.
+        documents: In `capture_order`, so that neighbours have similar lengths.
+        spec: What to keep of each distribution.
+        batch_tokens: Tokens a forward at the most, padding included; a longer document goes alone.
+        seed: Seeds the tail samples, together with each document's tokens.
+    """
+    halves = split(teacher.model)
+    for batch in _batches(documents, batch_tokens):
+        yield from _capture_batch(halves, batch, spec, seed)
+
+
+def _batches(documents: Sequence[Document], batch_tokens: int) -> Iterator[list[Document]]:
+    batch: list[Document] = []
+    longest = 0
+    for document in documents:
+        longest = max(longest, len(document.tokens_T))
+        if batch and longest * (len(batch) + 1) > batch_tokens:
+            yield batch
+            batch, longest = [], len(document.tokens_T)
+        batch.append(document)
+    if batch:
+        yield batch
+
+
+@torch.inference_mode()
+def _capture_batch(
+    halves: Halves, batch: Sequence[Document], spec: StoreSpec, seed: int
+) -> Iterator[Taught]:
+    width = max(len(d.tokens_T) for d in batch)
+    tokens_BT = torch.zeros(len(batch), width, dtype=torch.long)
+    real_BT = torch.zeros(len(batch), width, dtype=torch.long)
+    for row, document in enumerate(batch):
+        tokens_BT[row, : len(document.tokens_T)] = torch.from_numpy(document.tokens_T).long()
+        real_BT[row, : len(document.tokens_T)] = 1
+    device = halves.head.weight.device
+    hidden_BTD = halves.hidden(tokens_BT.to(device), attention_mask=real_BT.to(device))
+    for row, document in enumerate(batch):
+        generator = torch.Generator().manual_seed(_seed_of(seed, document))
+        hidden_ND = hidden_BTD[row, : len(document.tokens_T)][torch.from_numpy(document.loss_T)]
+        parts = [
+            sparsify(_log_probs(halves.head(tile_ND), spec.temperature), None, spec, generator)
+            for tile_ND in hidden_ND.split(_HEAD_ROWS)
+        ]
+        yield Taught(document, concatenate(parts))
+
+
+@torch.inference_mode()
+def listen_densely(
+    teacher: LocalModel, documents: Sequence[Document], temperature: float
+) -> list[tuple[Document, Tensor]]:
+    """Return documents with the teacher's log-probabilities [N, V] in full: a pilot for a store's budget."""
+    halves = split(teacher.model)
+    heard: list[tuple[Document, Tensor]] = []
+    for document in documents:
+        tokens_BT = torch.from_numpy(document.tokens_T).long()[None].to(teacher.model.device)
+        hidden_ND = halves.hidden(tokens_BT)[0][torch.from_numpy(document.loss_T)]
+        heard.append((document, _log_probs(halves.head(hidden_ND), temperature)))
+    return heard
+
+
+def _log_probs(logits_NV: Tensor, temperature: float) -> Tensor:
+    scaled_NV = logits_NV.float()
+    if temperature != 1:
+        scaled_NV = scaled_NV / temperature
+    return scaled_NV.log_softmax(-1)
+
+
+def _seed_of(seed: int, document: Document) -> int:
+    """Return a seed of a document's own; its key will not do, for the pieces of a cut text share one."""
+    content = sha256_bytes(document.tokens_T.tobytes())
+    return (seed * 0x9E3779B97F4A7C15 + int(content[:15], 16)) % 2**63
+
+
+def answer_prompts(
+    teacher: LocalModel,
+    prompts: Sequence[Prompt],
+    recipe: GenerateRecipe,
+    spec: StoreSpec,
+    *,
+    seed: int,
+    skip: int = 0,
+) -> Iterator[Taught]:
+    """Let the teacher answer prompts, and yield each answer with the distributions it was drawn from.
+
+    Tokens are drawn at `recipe.temperature`; the targets are captured at `spec.temperature` in the same
+    forward. An answer ends with the end-of-turn token or after `recipe.max_new_tokens`.
+
+    Args:
+        teacher: The model to ask.
+        prompts: In a fixed order: batches are consecutive, each seeded by its index.
+        recipe: Temperature, length and batch size.
+        spec: What to keep of each distribution.
+        seed: Seeds sampling of tokens and tails.
+        skip: Prompts already answered, from the front; their batch is written again where it was cut.
+    """
+    for start in range(skip - skip % recipe.batch, len(prompts), recipe.batch):
+        batch = prompts[start : start + recipe.batch]
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + start)
+        taught = _answer_batch(teacher, batch, recipe, spec, generator)
+        yield from taught[max(0, skip - start) :]
+
+
+@torch.inference_mode()
+def _answer_batch(
+    teacher: LocalModel,
+    prompts: Sequence[Prompt],
+    recipe: GenerateRecipe,
+    spec: StoreSpec,
+    generator: torch.Generator,
+) -> list[Taught]:
+    """Write the answers of one batch token by token, its rows left-padded, with a key-value cache."""
+    ends = end_tokens(teacher)
+    tokens_BT, real_BT = _left_padded(prompts)
+    rows_B = torch.arange(len(prompts))
+    answers: list[list[int]] = [[] for _ in prompts]
+    heard: list[SparseTargets] = []
+    heard_rows: list[Tensor] = []
+    cache: Any = None
+    positions_BT = (real_BT.cumsum(-1) - 1).clamp(min=0)
+    for _ in range(recipe.max_new_tokens):
+        reply = teacher.model(
+            tokens_BT,
+            attention_mask=real_BT,
+            position_ids=positions_BT,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        cache = reply.past_key_values
+        logits_BV = reply.logits[:, -1].float()
+        writing_B = torch.tensor(
+            [not (a and a[-1] in ends) for a in map(answers.__getitem__, rows_B)]
+        )
+        next_B = _draw(logits_BV, recipe.temperature, generator)
+        live_BV, live_ids = logits_BV[writing_B], next_B[writing_B]
+        realised = live_ids if recipe.temperature == spec.temperature else None
+        heard.append(sparsify(_log_probs(live_BV, spec.temperature), realised, spec, generator))
+        heard_rows.append(rows_B[writing_B])
+        for row, token in zip(rows_B[writing_B].tolist(), live_ids.tolist(), strict=True):
+            answers[row].append(token)
+        still_B = writing_B & ~torch.isin(next_B, torch.tensor(sorted(ends)))
+        if not still_B.any():
+            break
+        real_BT = torch.cat([real_BT, torch.ones_like(real_BT[:, :1])], dim=1)
+        tokens_BT, positions_BT = next_B[:, None], positions_BT[:, -1:] + 1
+        if still_B.float().mean() < _COMPACT_BELOW:
+            kept = still_B.nonzero()[:, 0]
+            cache.batch_select_indices(kept)
+            tokens_BT, positions_BT, real_BT = tokens_BT[kept], positions_BT[kept], real_BT[kept]
+            rows_B = rows_B[kept]
+    return _regroup(prompts, answers, heard, heard_rows)
+
+
+def end_tokens(model: LocalModel) -> frozenset[int]:
+    """Return the ids that end a turn: the tokenizer's end token and those of the generation settings."""
+    stated = getattr(model.model.generation_config, "eos_token_id", None)
+    listed = stated if isinstance(stated, list) else [stated]
+    return frozenset(i for i in (*listed, model.tokenizer.eos_token_id) if i is not None)
+
+
+def _left_padded(prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
+    width = max(len(p.tokens_T) for p in prompts)
+    tokens_BT = torch.zeros(len(prompts), width, dtype=torch.long)
+    real_BT = torch.zeros(len(prompts), width, dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        start = width - len(prompt.tokens_T)
+        tokens_BT[row, start:] = torch.from_numpy(prompt.tokens_T).long()
+        real_BT[row, start:] = 1
+    return tokens_BT, real_BT
+
+
+def _draw(logits_BV: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+    probs_BV = torch.softmax(logits_BV / temperature, dim=-1)
+    return torch.multinomial(probs_BV, 1, generator=generator)[:, 0]
+
+
+def _regroup(
+    prompts: Sequence[Prompt],
+    answers: Sequence[Sequence[int]],
+    heard: Sequence[SparseTargets],
+    heard_rows: Sequence[Tensor],
+) -> list[Taught]:
+    """Turn targets in order of time into one set a document."""
+    everything = concatenate(heard)
+    row_N = torch.cat(list(heard_rows)).numpy()
+    taught: list[Taught] = []
+    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        mine_N = np.flatnonzero(row_N == row)
+        taught.append(Taught(answered(prompt, answer), select(everything, mine_N)))
+    return taught

@@ -1,0 +1,182 @@
+"""A student's model card: what it is, what it came from, and how well it did."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from limbeck.distill.student import BuildRecord
+
+# Hub names of packaged teachers, by which other tools find the base model.
+_BASE_MODELS = {"packaged:smollm2-135m-instruct": "HuggingFaceTB/SmolLM2-135M-Instruct"}
+
+# Licence identifiers that the hub knows; it writes them in lower case. Others are `other` with a name.
+_HUB_LICENCES = frozenset(
+    {
+        "afl-3.0",
+        "apache-2.0",
+        "bsd-2-clause",
+        "bsd-3-clause",
+        "cc-by-3.0",
+        "cc-by-4.0",
+        "cc-by-nc-4.0",
+        "cc-by-nc-nd-4.0",
+        "cc-by-nc-sa-4.0",
+        "cc-by-nd-4.0",
+        "cc-by-sa-3.0",
+        "cc-by-sa-4.0",
+        "cc0-1.0",
+        "gemma",
+        "isc",
+        "llama2",
+        "llama3",
+        "llama3.1",
+        "llama3.2",
+        "llama3.3",
+        "mit",
+        "mpl-2.0",
+        "openrail",
+        "unlicense",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a student comes from, as its card tells."""
+
+    name: str
+    """The student's own."""
+    teacher: str
+    """How the user named the teacher."""
+    teacher_source: str | None
+    """The teacher's files: a package with its version, a hub name with its commit, or a folder."""
+    teacher_sha256: str
+    licence: str | None
+    """The teacher's licence, under which the student's weights come too."""
+    data: str
+    """One sentence on the training text."""
+    terms: str
+    """One sentence: under which terms the teacher's outputs trained the student."""
+    recipe_sha256: str
+
+
+def model_card(origin: Origin, record: BuildRecord, report: Mapping[str, Any] | None = None) -> str:
+    """Return a model card: Markdown with the YAML front matter that the Hugging Face hub reads.
+
+    Args:
+        origin: Where the student comes from.
+        record: How it was built.
+        report: A run's `report.json`; without it the card has no figures. Figures that it lacks are left
+            out, none is made up.
+    """
+    parts = [
+        f"---\n{yaml.safe_dump(_front_matter(origin), sort_keys=False, allow_unicode=True)}---",
+        f"# {origin.name}",
+        f"A student of `{origin.teacher}`, distilled with Limbeck.",
+        _lineage(origin),
+        _building(record),
+        _figures(report or {}),
+        _LOADING,
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _front_matter(origin: Origin) -> dict[str, Any]:
+    front: dict[str, Any] = {}
+    if origin.licence is not None and origin.licence.lower() in _HUB_LICENCES:
+        front["license"] = origin.licence.lower()
+    elif origin.licence is not None:
+        front |= {"license": "other", "license_name": origin.licence}
+    base = _BASE_MODELS.get(origin.teacher)
+    if origin.teacher.startswith("hf:"):
+        base = origin.teacher.removeprefix("hf:").partition("@")[0]
+    if base is not None:
+        front["base_model"] = base
+    return front | {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["distillation", "limbeck"],
+    }
+
+
+def _lineage(origin: Origin) -> str:
+    source = f", from {origin.teacher_source}" if origin.teacher_source else ""
+    return "\n".join(
+        (
+            "## Lineage",
+            "",
+            f"- Teacher: `{origin.teacher}`{source}; weights SHA-256 `{origin.teacher_sha256}`",
+            f"- Licence of the teacher: {origin.licence or 'not stated'}",
+            f"- Data: {origin.data}",
+            f"- Terms: {origin.terms}",
+            f"- Recipe SHA-256: `{origin.recipe_sha256}`",
+        )
+    )
+
+
+def _building(record: BuildRecord) -> str:
+    lines = [
+        "## Building",
+        "",
+        f"- {record.parameters:,} parameters; the teacher has {record.teacher_parameters:,}",
+        f"- {record.layers} layers; the teacher has {record.teacher_layers}",
+    ]
+    if record.kept_layers is not None:
+        kept = ", ".join(map(str, record.kept_layers))
+        lines.append(f"- Start: pruned out of the teacher, whose layers {kept} it kept")
+    elif record.init == "scratch":
+        lines.append("- Start: fresh weights")
+    else:
+        lines.append("- Start: a given model")
+    lines.extend(f"- Note: {note}" for note in record.notes)
+    return "\n".join(lines)
+
+
+_HELDOUT_ROWS = (
+    ("teacher", "Teacher"),
+    ("student", "Student"),
+    ("cross_entropy", "Control: trained with cross-entropy"),
+    ("undistilled", "Control: undistilled start"),
+)
+_HELDOUT_COLUMNS = (
+    ("kl_mean", "KL from the teacher (nats)"),
+    ("top1_agreement", "top-1 agreement"),
+    ("perplexity", "perplexity"),
+)
+
+
+def _figures(report: Mapping[str, Any]) -> str:
+    heldout: Mapping[str, Any] = report.get("heldout") or {}
+    rows = [
+        [label, *(_number(heldout[key].get(column)) for column, _ in _HELDOUT_COLUMNS)]
+        for key, label in _HELDOUT_ROWS
+        if heldout.get(key)
+    ]
+    lines: list[str] = []
+    if rows:
+        head = ["On held-out text", *(title for _, title in _HELDOUT_COLUMNS)]
+        rule = ["---", *("---:" for _ in _HELDOUT_COLUMNS)]
+        lines += [f"| {' | '.join(row)} |" for row in (head, rule, *rows)]
+    speed: Mapping[str, Any] = report.get("speed_ratio") or {}
+    if "median" in speed:
+        span = (
+            f" ({speed['low']:.2f} to {speed['high']:.2f})" if {"low", "high"} <= set(speed) else ""
+        )
+        lines += ["", f"Generation speed over the teacher's: {speed['median']:.2f}x{span}."]
+    return "\n".join(["## Figures", "", *lines]).replace("\n\n\n", "\n\n") if lines else ""
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) else ""
+
+
+_LOADING = """## Loading
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
+```"""

@@ -1,0 +1,248 @@
+"""Train a student on what a teacher said: the loop, readable top to bottom."""
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from limbeck.artefact import write_text
+from limbeck.distill import checkpoint
+from limbeck.distill.forward import split
+from limbeck.distill.fused import fused_sparse_loss
+from limbeck.distill.objective import LossSpec
+from limbeck.distill.packing import Batch, assemble, attention_mask, pack, rows_for_epoch
+from limbeck.distill.recipe import TrainRecipe
+from limbeck.distill.targets import Taught, concatenate
+from limbeck.distill.torch_targets import TorchTargets
+from limbeck.errors import RunError, TrainingError
+from limbeck.progress import Progress
+
+LOG = "log.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class StepLog:
+    """One line of the training log."""
+
+    step: int
+    loss: float
+    """Mean over the step's loss positions, in nats."""
+    gradient_norm: float
+    """Before clipping."""
+    learning_rate: float
+    positions: int
+    seconds: float
+    """Wall time of this step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a training run did."""
+
+    steps: int
+    positions: int
+    """Loss positions trained on, over all epochs."""
+    log: tuple[StepLog, ...]
+
+
+def learning_rate(recipe: TrainRecipe, step: int, steps: int) -> float:
+    """Return the rate of step `step` (from 1) of `steps`: linear warm-up, then linear decay."""
+    warm = max(1, round(recipe.warmup * steps))
+    if step <= warm:
+        return recipe.learning_rate * step / warm
+    left = (steps - step) / max(1, steps - warm)
+    return recipe.learning_rate * (recipe.final_rate + (1 - recipe.final_rate) * left)
+
+
+class Objective(nn.Module):
+    """A student with its loss, so that one forward gives a scalar however the model is wrapped."""
+
+    def __init__(self, model: nn.Module, spec: LossSpec) -> None:
+        super().__init__()
+        self.model = model
+        self.spec = spec
+        self._halves = (split(model),)  # a tuple, so that torch does not register the parts twice
+
+    def forward(self, batch: Batch, targets: TorchTargets | None, positions: int) -> Tensor:
+        """Return the batch's summed loss over `positions`, the step's global number of loss positions."""
+        (halves,) = self._halves
+        hidden_BTD = halves.hidden(
+            batch.tokens_BT,
+            attention_mask=attention_mask(batch.segments_BT),
+            position_ids=batch.positions_BT,
+        )
+        hidden_ND = hidden_BTD.flatten(0, 1)[batch.loss_N]
+        weight_VD = halves.head.weight
+        return fused_sparse_loss(hidden_ND, weight_VD, targets, batch.next_N, self.spec, positions)
+
+
+def train(
+    model: nn.Module,
+    taught: Sequence[Taught],
+    recipe: TrainRecipe,
+    spec: LossSpec,
+    folder: Path,
+    *,
+    seed: int,
+    resume: bool,
+    progress: Progress,
+) -> Trained:
+    """Train `model` in place and return what was done; the same inputs give the same weights to the bit.
+
+    Order, packing and learning rate are functions of the seed and the step alone, so a run that was
+    killed goes on from its last checkpoint as if it had never stopped.
+
+    Args:
+        model: A causal language model in float32; parameters without `requires_grad` stay as they are.
+        taught: Training documents with the teacher's targets.
+        recipe: Batches, schedule, precision.
+        spec: What to minimise.
+        folder: Where checkpoints and `log.jsonl` go.
+        seed: Decides packing and order.
+        resume: Go on from the newest checkpoint in `folder`.
+        progress: Hears of every step.
+
+    Raises:
+        RunError: A checkpoint is there and `resume` is False.
+        TrainingError: A loss or gradient is not finite, or a checkpoint is damaged.
+    """
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    documents = [t.document for t in taught]
+    rows = pack([len(d.tokens_T) for d in documents], recipe.row_length, seed=seed)
+    per_step = recipe.rows * recipe.accumulate * accelerator.num_processes
+    per_epoch = math.ceil(len(rows) / per_step)
+    steps = max(1, round(recipe.epochs * per_epoch))
+
+    model.train()
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        trainable,
+        lr=recipe.learning_rate,
+        betas=recipe.betas,
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
+    done = _restore(folder, model, optimizer, resume=resume)
+    log = _cut_log(folder, done)
+    objective = cast(Any, accelerator.prepare(Objective(model, spec)))
+    progress.begin("train", steps, "steps")
+    progress.advance(done)
+
+    for step in range(done + 1, steps + 1):
+        started = time.perf_counter()
+        epoch, index = divmod(step - 1, per_epoch)
+        chosen = rows_for_epoch(rows, seed=seed, epoch=epoch)[index * per_step :][:per_step]
+        positions = sum(documents[i].positions for row in chosen for i in row.documents)
+        mine = chosen[accelerator.process_index :: accelerator.num_processes]
+        parts = [mine[i : i + recipe.rows] for i in range(0, len(mine), recipe.rows)]
+        loss = torch.zeros((), device=accelerator.device)
+        for number, part in enumerate(parts, start=1):
+            batch = assemble(part, documents, recipe.row_length, pad_id=0).to(accelerator.device)
+            targets = _targets(taught, batch, accelerator.device) if spec.needs_targets else None
+            last = number == len(parts)
+            with contextlib.nullcontext() if last else accelerator.no_sync(objective):
+                with _precision(recipe, accelerator.device):
+                    # Gradients are averaged over processes, the loss is a sum over them.
+                    part_loss = objective(batch, targets, positions) * accelerator.num_processes
+                accelerator.backward(part_loss)
+            loss += part_loss.detach()
+        mean = float(cast(Tensor, accelerator.reduce(loss, "mean")))
+        norm = float(cast(Tensor, accelerator.clip_grad_norm_(trainable, recipe.clip)))
+        if not (math.isfinite(mean) and math.isfinite(norm)):
+            raise _not_finite(
+                mean, norm, step, [documents[i].key for r in chosen for i in r.documents], folder
+            )
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, step, steps)
+        optimizer.step()
+        optimizer.zero_grad()
+        seconds = time.perf_counter() - started
+        entry = StepLog(step, mean, norm, learning_rate(recipe, step, steps), positions, seconds)
+        log.append(entry)
+        if accelerator.is_main_process:
+            _append_log(folder, entry)
+            if step % recipe.checkpoint_every == 0 and step < steps:
+                checkpoint.save(folder, step, model, optimizer)
+        progress.advance(1, f"loss {mean:.3f}, {positions / seconds:.0f} tokens/s")
+
+    progress.end(f"loss {log[-1].loss:.3f}")
+    model.eval()
+    return Trained(steps, sum(e.positions for e in log), tuple(log))
+
+
+def _targets(taught: Sequence[Taught], batch: Batch, device: torch.device) -> TorchTargets:
+    return TorchTargets.from_numpy(
+        concatenate([taught[i].targets for i in batch.documents]), device
+    )
+
+
+def _precision(
+    recipe: TrainRecipe, device: torch.device
+) -> contextlib.AbstractContextManager[object]:
+    if recipe.precision == "no":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def _restore(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, resume: bool
+) -> int:
+    """Put the newest checkpoint back and return its step, 0 where there is none."""
+    found = checkpoint.latest(folder)
+    if found is None:
+        return 0
+    if not resume:
+        raise RunError(
+            f"{folder} holds an unfinished training (step {found.step}); go on with --resume, or choose another --out"
+        )
+    checkpoint.restore(found, model, optimizer)
+    return found.step
+
+
+def read_log(path: Path) -> list[StepLog]:
+    """Read a training log; a last line that a crash cut short is left out."""
+    entries: list[StepLog] = []
+    if not path.is_file():
+        return entries
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            entries.append(StepLog(**json.loads(line)))
+        except (ValueError, TypeError):
+            break
+    return entries
+
+
+def _cut_log(folder: Path, done: int) -> list[StepLog]:
+    """Return the log of the steps that the checkpoint holds, and forget the later ones on disk."""
+    log = [e for e in read_log(folder / LOG) if e.step <= done]
+    write_text(folder / LOG, "".join(json.dumps(asdict(e)) + "\n" for e in log))
+    return log
+
+
+def _append_log(folder: Path, entry: StepLog) -> None:
+    with (folder / LOG).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(entry)) + "\n")
+
+
+def _not_finite(
+    loss: float, norm: float, step: int, keys: Sequence[str], folder: Path
+) -> TrainingError:
+    found = checkpoint.latest(folder)
+    kept = (
+        f"checkpoint of step {found.step} is kept in {found.folder}"
+        if found
+        else "no checkpoint yet"
+    )
+    batch = ", ".join(key[:12] for key in keys[:4]) + (", …" if len(keys) > 4 else "")
+    return TrainingError(
+        f"loss {loss} with gradient norm {norm} at step {step} (documents {batch}) is not finite; "
+        f'{kept}; lower train.learning_rate or use train.precision = "no"'
+    )

@@ -1,0 +1,677 @@
+"""The steps of a distillation: corpus, terms, capture, build, train, evaluate, report."""
+
+import importlib.metadata
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from limbeck import backends
+from limbeck.artefact import read_json, sha256_file, write_json, write_text
+from limbeck.distill import checkpoint
+from limbeck.distill.capture import (
+    answer_prompts,
+    capture_documents,
+    capture_order,
+    end_tokens,
+    listen_densely,
+)
+from limbeck.distill.corpus import Prompt, as_prompts, read_records, tokenise, tokenise_prompts
+from limbeck.distill.evaluate import measure_fidelity
+from limbeck.distill.modelcard import Origin, model_card
+from limbeck.distill.objective import LossSpec, check_supported
+from limbeck.distill.recipe import Recipe
+from limbeck.distill.report import (
+    Sample,
+    Seconds,
+    build_report,
+    environment,
+    render_html,
+    training_curve,
+)
+from limbeck.distill.speed import measure_footprint, measure_speed
+from limbeck.distill.store import StoreReader, StoreSpec, StoreWriter, choose, describe
+from limbeck.distill.student import BuildRecord, build_student, freeze_embeddings, save_student
+from limbeck.distill.targets import Document, Taught
+from limbeck.distill.train import LOG, read_log, train
+from limbeck.errors import RunError, TeacherError
+from limbeck.lineage import DataPart, Lineage, ModelPart, lineage_bom
+from limbeck.model import LocalModel
+from limbeck.pipeline import Step, run_steps
+from limbeck.progress import Named, Progress
+from limbeck.run import Run, Stamp
+from limbeck.terms import Terms, check_terms
+
+STUDENT = "student"
+UNDISTILLED = "controls/undistilled"
+CROSS_ENTROPY = "controls/cross_entropy"
+_CALIBRATION_DOCUMENTS = 64
+_PILOT_DOCUMENTS = 8
+_TEXT_PROMPT_TOKENS = 32
+_SAMPLE_TOKENS = 160
+_STORE_FIGURES = (
+    "documents",
+    "positions",
+    "tokens",
+    "head_entries",
+    "samples",
+    "bytes",
+    "bytes_per_token",
+    "bytes_per_token_without_text",
+)
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """One distillation under way; owns the loaded teacher."""
+
+    recipe: Recipe
+    run: Run
+    base: Path
+    """Folder that relative paths in the recipe start from."""
+    resume: bool
+    progress: Progress
+
+    @cached_property
+    def teacher(self) -> LocalModel:
+        """The teacher, loaded when a step first asks for it."""
+        recipe = self.recipe.teacher
+        return backends.load(recipe.model, dtype=recipe.dtype, base=self.base)
+
+    @cached_property
+    def store(self) -> StoreReader:
+        """What the teacher said, for reading."""
+        return StoreReader(self.run.path("store"))
+
+
+# corpus
+
+
+def _corpus_decided_by(flow: Distillation) -> object:
+    """Recipe and content of the files; files that are not on this machine count as unchanged."""
+    stamp = flow.run.stamp("corpus")
+    before: Mapping[str, str] = stamp.facts["files"] if stamp else {}
+    return {
+        "corpus": flow.recipe.corpus.model_dump(mode="json"),
+        "generate": flow.recipe.generate is not None,
+        "seed": flow.recipe.seed,
+        "files": dict(before) | _file_hashes(flow),
+    }
+
+
+def _file_hashes(flow: Distillation) -> dict[str, str]:
+    paths = {name: flow.base / name for name in flow.recipe.corpus.files or ()}
+    return {name: sha256_file(path) for name, path in paths.items() if path.is_file()}
+
+
+def _read_corpus(flow: Distillation) -> Mapping[str, Any]:
+    recipe = flow.recipe
+    flow.progress.begin("corpus", None, "")
+    corpus = read_records(recipe.corpus, base=flow.base, seed=recipe.seed)
+    tokenizer, longest = flow.teacher.tokenizer, recipe.corpus.max_length
+    if recipe.generate is None:
+        read = tokenise(corpus, tokenizer, max_length=longest)
+        lines = [_document_line(d) for d in read.documents]
+    else:
+        longest -= recipe.generate.max_new_tokens
+        read = tokenise_prompts(as_prompts(corpus), tokenizer, max_length=longest)
+        lines = [
+            {"key": p.key, "heldout": p.heldout, "tokens": p.tokens_T.tolist()}
+            for p in read.prompts
+        ]
+    write_text(
+        flow.run.path("corpus/documents.jsonl"), "".join(json.dumps(x) + "\n" for x in lines)
+    )
+    write_json(flow.run.path("corpus/counts.json"), read.counts.as_dict())
+    flow.progress.end(f"{read.counts.train} to train on, {read.counts.heldout} held out")
+    return {
+        "files": _file_hashes(flow),
+        "sha256": corpus.sha256,
+        "tokenizer_sha256": flow.teacher.tokenizer_sha256,
+    }
+
+
+def _document_line(document: Document) -> dict[str, Any]:
+    return {
+        "key": document.key,
+        "heldout": document.heldout,
+        "tokens": document.tokens_T.tolist(),
+        "loss": np.flatnonzero(document.loss_T).tolist(),
+    }
+
+
+def _lines(flow: Distillation) -> Iterable[dict[str, Any]]:
+    with flow.run.path("corpus/documents.jsonl").open(encoding="utf-8") as file:
+        yield from map(json.loads, file)
+
+
+def _prompts(flow: Distillation) -> list[Prompt]:
+    return [
+        Prompt(np.asarray(x["tokens"], dtype=np.int32), x["heldout"], x["key"])
+        for x in _lines(flow)
+    ]
+
+
+def _documents(flow: Distillation) -> list[Document]:
+    documents: list[Document] = []
+    for line in _lines(flow):
+        loss_T = np.zeros(len(line["tokens"]), dtype=np.bool_)
+        loss_T[line["loss"]] = True
+        tokens_T = np.asarray(line["tokens"], dtype=np.int32)
+        documents.append(Document(tokens_T, loss_T, line["heldout"], line["key"]))
+    return documents
+
+
+# terms
+
+
+def _check_terms(flow: Distillation) -> Mapping[str, Any]:
+    teacher = flow.teacher
+    terms = check_terms(
+        flow.recipe.teacher.terms,
+        model_licence=teacher.licence,
+        teacher=teacher.name,
+        today=datetime.now(UTC).date(),
+    )
+    write_json(flow.run.path("terms.json"), terms.as_dict())
+    return {"weights_sha256": teacher.weights_sha256, "source": teacher.source}
+
+
+# capture
+
+
+def _store_spec(flow: Distillation) -> StoreSpec:
+    """Return what to keep of each distribution; where the recipe sets a budget, a pilot decides it."""
+    recipe, capture = flow.recipe, flow.recipe.capture
+    spec = StoreSpec(
+        head_threshold=capture.head_threshold,
+        max_head=capture.max_head,
+        tail_samples=capture.tail_samples,
+        tail_weight=capture.tail_weight,
+        bytes_per_token=capture.bytes_per_token,
+        max_gradient_mse=capture.max_gradient_mse,
+        temperature=capture.temperature,
+        shard_documents=capture.shard_documents,
+    )
+    if spec.bytes_per_token is None and spec.max_gradient_mse is None:
+        return spec
+    if recipe.generate is None:
+        documents = capture_order(_documents(flow))[:_PILOT_DOCUMENTS]
+    else:
+        prompts = _prompts(flow)[:_PILOT_DOCUMENTS]
+        answers = answer_prompts(flow.teacher, prompts, recipe.generate, spec, seed=recipe.seed)
+        documents = [t.document for t in answers]
+    return choose(spec, listen_densely(flow.teacher, documents, spec.temperature), seed=recipe.seed)
+
+
+def _capture(flow: Distillation) -> Mapping[str, Any]:
+    check_supported(_loss_spec(flow.recipe), flow.recipe.capture.temperature)
+    spec = _store_spec(flow)
+    with StoreWriter(
+        flow.run.path("store"),
+        spec,
+        vocabulary=flow.teacher.model.get_output_embeddings().weight.shape[0],
+        tokenizer_sha256=flow.teacher.tokenizer_sha256,
+        teacher={"name": flow.teacher.name, "weights_sha256": flow.teacher.weights_sha256},
+    ) as writer:
+        done = writer.documents
+        total, heard = _listen(flow, spec, done)
+        flow.progress.begin("capture", total, "documents")
+        flow.progress.advance(done)
+        positions, started = 0, time.perf_counter()
+        for taught in heard:
+            writer.append(taught)
+            positions += len(taught.targets)
+            rate = positions / (time.perf_counter() - started)
+            flow.progress.advance(1, f"{rate:.0f} tokens/s")
+        writer.finish()
+    figures = describe(flow.run.path("store"))
+    flow.progress.end(
+        f"{figures['positions']} positions, {figures['bytes_per_token']:.1f} bytes each"
+    )
+    return {"cut_answers": _cut_answers(flow)}
+
+
+def _cut_answers(flow: Distillation) -> int:
+    """Count the answers that ended at their length, not with the end of the turn."""
+    if flow.recipe.generate is None:
+        return 0
+    ends = end_tokens(flow.teacher)
+    return sum(int(t.document.tokens_T[-1]) not in ends for t in flow.store.documents())
+
+
+def _listen(flow: Distillation, spec: StoreSpec, done: int) -> tuple[int, Iterator[Taught]]:
+    """Return how many documents there will be, and those after the first `done` as the teacher yields them."""
+    recipe, seed = flow.recipe, flow.recipe.seed
+    if recipe.generate is not None:
+        prompts = _prompts(flow)
+        answers = answer_prompts(flow.teacher, prompts, recipe.generate, spec, seed=seed, skip=done)
+        return len(prompts), answers
+    documents = capture_order(_documents(flow))
+    tokens = recipe.capture.batch_tokens
+    rest = documents[done:]
+    return len(documents), capture_documents(
+        flow.teacher, rest, spec, batch_tokens=tokens, seed=seed
+    )
+
+
+# build
+
+
+def _build(flow: Distillation) -> Mapping[str, Any]:
+    recipe = flow.recipe
+    flow.progress.begin("build", None, "")
+    folder = recipe.student.folder
+    given = None if folder is None else backends.load(folder, dtype="float32", base=flow.base)
+    calibration = [t.document for t in islice(_training(flow), _CALIBRATION_DOCUMENTS)]
+    student = build_student(
+        recipe.student, flow.teacher, calibration, seed=recipe.seed, folder_model=given
+    )
+    card = f"The start of `{recipe.name}`, before any training: a control.\n"
+    save_student(student.model, student.tokenizer, flow.run.path(UNDISTILLED), card=card)
+    flow.progress.end(f"{student.record.parameters / 1e6:.1f}M parameters")
+    return {"record": student.record.as_json()}
+
+
+# train
+
+
+def _loss_spec(recipe: Recipe) -> LossSpec:
+    return LossSpec(**recipe.loss.model_dump())
+
+
+def _training(flow: Distillation) -> Iterator[Taught]:
+    return (t for t in flow.store.documents() if not t.document.heldout)
+
+
+def _arms(recipe: Recipe) -> dict[str, tuple[str, LossSpec]]:
+    """Return each arm that is trained, with its folder and objective; all start and go the same way."""
+    arms = {"student": (STUDENT, _loss_spec(recipe))}
+    if recipe.evaluate.controls and recipe.loss.kind != "cross_entropy":
+        arms["cross_entropy"] = (CROSS_ENTROPY, LossSpec(kind="cross_entropy"))
+    return arms
+
+
+def _train(flow: Distillation) -> Mapping[str, Any]:
+    recipe, taught = flow.recipe, list(_training(flow))
+    facts: dict[str, Any] = {"seconds": 0.0}
+    for arm, (name, spec) in _arms(recipe).items():
+        log_folder = flow.run.path(f"training/{arm}")
+        if not flow.run.path(name).is_dir():
+            start = backends.load(str(flow.run.path(UNDISTILLED).resolve()), dtype="float32")
+            if recipe.student.freeze_embeddings:
+                freeze_embeddings(start.model)
+            train(
+                start.model,
+                taught,
+                recipe.train,
+                spec,
+                log_folder,
+                seed=recipe.seed,
+                resume=flow.resume,
+                progress=Named(flow.progress, f"train {arm.replace('_', ' ')}"),
+            )
+            card = f"The {arm} arm of `{recipe.name}`; its card is written with the report.\n"
+            save_student(
+                start.model, start.tokenizer, flow.run.path(name), card=card, dtype="bfloat16"
+            )
+            checkpoint.forget(log_folder)
+        log = read_log(log_folder / LOG)
+        facts[arm] = {"steps": len(log), "positions": sum(e.positions for e in log)}
+        facts["seconds"] += sum(e.seconds for e in log)
+    return facts
+
+
+# evaluate
+
+
+def _evaluate(flow: Distillation) -> Mapping[str, Any]:
+    recipe = flow.recipe
+    _check_same_teacher(flow)
+    arms = {arm: name for arm, (name, _) in _arms(recipe).items()}
+    if recipe.evaluate.controls:
+        arms["undistilled"] = UNDISTILLED
+    models = {arm: _load_arm(flow, name) for arm, name in arms.items()}
+    heldout = [t.document for t in flow.store.documents() if t.document.heldout]
+    heldout = heldout[: recipe.evaluate.documents]
+    fidelity = measure_fidelity(
+        flow.teacher.model,
+        {arm: m.model for arm, m in models.items()},
+        heldout,
+        _token_counts(flow),
+        precision="bf16" if recipe.teacher.dtype == "bfloat16" else "no",
+        batch_tokens=recipe.capture.batch_tokens,
+        progress=flow.progress,
+    )
+    prompts = [_prompt_of(d) for d in heldout]
+    speed = measure_speed(
+        flow.teacher.model,
+        models["student"].model,
+        prompts,
+        tokens=recipe.evaluate.speed_tokens,
+        rounds=recipe.evaluate.speed_rounds,
+        progress=flow.progress,
+    )
+    student_folder = flow.run.path(STUDENT)
+    result = {
+        "heldout": fidelity.as_dict(),
+        "speed": speed.as_dict(),
+        "footprint": {
+            "teacher": measure_footprint(flow.teacher.model, None).as_dict(),
+            "student": measure_footprint(models["student"].model, student_folder).as_dict(),
+        },
+        "samples": [s.as_dict() for s in _samples(flow, models, heldout)],
+        "environment": environment(
+            device=str(flow.teacher.model.device), threads=torch.get_num_threads()
+        ),
+    }
+    write_json(flow.run.path("evaluation.json"), result)
+    return {}
+
+
+def _check_same_teacher(flow: Distillation) -> None:
+    captured = describe(flow.run.path("store"))["teacher"]["weights_sha256"]
+    if captured != flow.teacher.weights_sha256:
+        raise TeacherError(
+            f"teacher {flow.teacher.name} has other weights here ({flow.teacher.weights_sha256[:12]}) than when "
+            f"its targets were captured ({captured[:12]}); load the same weights, or capture again with another --out"
+        )
+
+
+def _load_arm(flow: Distillation, name: str) -> LocalModel:
+    """Load a student from disk as a user would, in the teacher's number format."""
+    return backends.load(str(flow.run.path(name).resolve()), dtype=flow.recipe.teacher.dtype)
+
+
+def _token_counts(flow: Distillation) -> np.ndarray[Any, np.dtype[np.int64]]:
+    vocabulary = flow.teacher.model.get_output_embeddings().weight.shape[0]
+    counts_V = np.zeros(vocabulary, dtype=np.int64)
+    for taught in _training(flow):
+        counts_V += np.bincount(taught.document.tokens_T, minlength=vocabulary)
+    return counts_V
+
+
+def _prompt_of(document: Document) -> list[int]:
+    """Return what a model is given before it writes: a chat's turns up to the answer, or a text's beginning."""
+    first = int(np.flatnonzero(document.loss_T)[0]) + 1
+    return document.tokens_T[
+        : max(first, min(_TEXT_PROMPT_TOKENS, len(document.tokens_T) // 2))
+    ].tolist()
+
+
+def _samples(
+    flow: Distillation, models: Mapping[str, LocalModel], heldout: list[Document]
+) -> Iterator[Sample]:
+    decode = flow.teacher.tokenizer.decode
+    chosen = heldout[: flow.recipe.evaluate.samples]
+    flow.progress.begin("samples", len(chosen), "prompts")
+    for document in chosen:
+        prompt = _prompt_of(document)
+        texts = {
+            arm: decode(_write(m, prompt), skip_special_tokens=True) for arm, m in models.items()
+        }
+        teacher = decode(_write(flow.teacher, prompt), skip_special_tokens=True)
+        flow.progress.advance()
+        yield Sample(prompt=decode(prompt, skip_special_tokens=True), teacher=teacher, **texts)
+    flow.progress.end()
+
+
+def _write(local: LocalModel, prompt: list[int]) -> list[int]:
+    """Write the likeliest answer, up to the end of the turn."""
+    tokens_BT = torch.tensor([prompt], device=local.model.device)
+    with torch.inference_mode():
+        written_BT = local.model.generate(
+            tokens_BT,
+            attention_mask=torch.ones_like(tokens_BT),
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            max_new_tokens=_SAMPLE_TOKENS,
+            eos_token_id=sorted(end_tokens(local)) or None,
+            pad_token_id=0,
+        )
+    return written_BT[0, len(prompt) :].tolist()
+
+
+# report
+
+
+def _report(flow: Distillation) -> Mapping[str, Any]:
+    flow.progress.begin("report", None, "")
+    run, recipe = flow.run, flow.recipe
+    evaluation = read_json(run.path("evaluation.json"))
+    facts = {
+        name: _stamp(run, name).facts for name in ("corpus", "terms", "capture", "build", "train")
+    }
+    store = describe(run.path("store"))
+    terms = read_json(run.path("terms.json"))
+    hashes = {
+        "corpus": facts["corpus"]["sha256"],
+        "teacher": facts["terms"]["weights_sha256"],
+        "tokenizer": facts["corpus"]["tokenizer_sha256"],
+        "store": _stamp(run, "capture").sha256,
+        "student": sha256_file(run.path(f"{STUDENT}/model.safetensors")),
+    }
+    counts = read_json(run.path("corpus/counts.json"))
+    if recipe.generate is not None:
+        counts["cut_answers"] = facts["capture"]["cut_answers"]
+    made_at = datetime.now(UTC)
+    report = build_report(
+        recipe=recipe,
+        created=made_at,
+        terms=terms,
+        corpus=counts,
+        footprint=evaluation["footprint"],
+        speed=evaluation["speed"],
+        heldout=evaluation["heldout"],
+        captured=store["positions"],
+        trained=facts["train"]["student"]["positions"],
+        store={k: v for k, v in store.items() if k in _STORE_FIGURES},
+        seconds=_seconds(run),
+        curves={
+            arm: training_curve(read_log(run.path(f"training/{arm}/{LOG}")))
+            for arm in _arms(recipe)
+        },
+        samples=[Sample(**s) for s in evaluation["samples"]],
+        notes=[*facts["build"]["record"]["notes"]],
+        hashes=hashes,
+        environment=evaluation["environment"],
+    )
+    write_json(run.path("report.json"), report)
+    write_text(run.path("report.html"), render_html(report))
+    write_text(run.path("lineage.cdx.json"), lineage_bom(_lineage(flow, report, made_at)))
+    record = BuildRecord(**facts["build"]["record"])
+    write_text(run.path(f"{STUDENT}/README.md"), model_card(_origin(flow, report), record, report))
+    flow.progress.end(str(run.path("report.html")))
+    return {}
+
+
+def _stamp(run: Run, step: str) -> Stamp:
+    stamp = run.stamp(step)
+    if stamp is None:
+        raise RunError(f"{run.folder} lacks the step {step}; run the whole recipe")
+    return stamp
+
+
+def _seconds(run: Run) -> Seconds:
+    each = {s.name: _stamp(run, s.name).seconds for s in STEPS if s.name != "report"}
+    return Seconds(each["capture"], each["train"], each["evaluate"], sum(each.values()))
+
+
+def _lineage(flow: Distillation, report: Mapping[str, Any], made_at: datetime) -> Lineage:
+    recipe, hashes, parameters = flow.recipe, report["hashes"], report["parameters"]
+    heldout = report["heldout"]["student"]
+    store = report["store"]
+    counts = {k: v for k, v in report["corpus"].items() if isinstance(v, int)}
+    terms = report["terms"]
+    as_of = terms["as_of"]
+    known = Terms(**terms | {"as_of": None if as_of is None else date.fromisoformat(as_of)})
+    return Lineage(
+        recipe=recipe.name,
+        recipe_sha256=recipe.sha256,
+        version=importlib.metadata.version("limbeck"),
+        made_at=made_at,
+        teacher=ModelPart(
+            name=_public_name(recipe),
+            sha256=hashes["teacher"],
+            licence=terms["licence"],
+            source=_stamp(flow.run, "terms").facts["source"],
+            parameters=parameters["teacher"],
+        ),
+        student=ModelPart(
+            name=recipe.name,
+            sha256=hashes["student"],
+            licence=terms["licence"],
+            parameters=parameters["student"],
+        ),
+        corpus=DataPart(
+            name="corpus",
+            sha256=hashes["corpus"],
+            description=_data_sentence(recipe),
+            counts=tuple(sorted(counts.items())),
+        ),
+        targets=DataPart(
+            name="targets",
+            sha256=hashes["store"],
+            description="The teacher's distribution at every loss position, sparse.",
+            counts=(("documents", store["documents"]), ("positions", store["positions"])),
+        ),
+        terms=known,
+        metrics=(
+            ("heldout_kl_nats", heldout["kl_mean"]),
+            ("heldout_top1_agreement", heldout["top1_agreement"]),
+            ("heldout_perplexity", heldout["perplexity"]),
+        ),
+    )
+
+
+def _origin(flow: Distillation, report: Mapping[str, Any]) -> Origin:
+    recipe, terms = flow.recipe, report["terms"]
+    return Origin(
+        name=recipe.name,
+        teacher=_public_name(recipe),
+        teacher_source=_stamp(flow.run, "terms").facts["source"],
+        teacher_sha256=report["hashes"]["teacher"],
+        licence=terms["licence"],
+        data=_data_sentence(recipe),
+        terms=terms["basis"],
+        recipe_sha256=recipe.sha256,
+    )
+
+
+def _public_name(recipe: Recipe) -> str:
+    """Return the teacher's name without the folders that lead to it, for what leaves this machine."""
+    model = recipe.teacher.model
+    return model if ":" in model else Path(model).name
+
+
+def _data_sentence(recipe: Recipe) -> str:
+    corpus = recipe.corpus
+    named = (
+        ", ".join(Path(f).name for f in corpus.files or ())
+        or corpus.dataset
+        or f"the template “{corpus.template}”"
+    )
+    if recipe.generate is None:
+        return f"Text from {named}."
+    return f"The teacher's own answers, drawn at temperature {recipe.generate.temperature:g}, to prompts from {named}."
+
+
+def _dumped(*sections: str) -> Callable[[Distillation], object]:
+    """Return a function that gives the named sections of the recipe as JSON values."""
+    return lambda flow: {name: flow.recipe.as_json()[name] for name in (*sections, "seed")}
+
+
+STEPS: tuple[Step[Distillation], ...] = (
+    Step(
+        name="corpus",
+        needs=(),
+        decided_by=_corpus_decided_by,
+        outputs=("corpus",),
+        partial=(),
+        work=_read_corpus,
+    ),
+    Step(
+        name="terms",
+        needs=(),
+        decided_by=_dumped("teacher"),
+        outputs=("terms.json",),
+        partial=(),
+        work=_check_terms,
+    ),
+    Step(
+        name="capture",
+        needs=("corpus", "terms"),
+        decided_by=_dumped("teacher", "generate", "capture"),
+        outputs=("store",),
+        partial=("store",),
+        work=_capture,
+    ),
+    Step(
+        name="build",
+        needs=("capture",),
+        decided_by=_dumped("student"),
+        outputs=(UNDISTILLED,),
+        partial=(),
+        work=_build,
+    ),
+    Step(
+        name="train",
+        needs=("capture", "build"),
+        decided_by=_dumped("loss", "train", "evaluate"),
+        outputs=(STUDENT, "training", CROSS_ENTROPY),
+        partial=("training",),
+        work=_train,
+    ),
+    Step(
+        name="evaluate",
+        needs=("capture", "build", "train"),
+        decided_by=_dumped("evaluate"),
+        outputs=("evaluation.json",),
+        partial=(),
+        work=_evaluate,
+    ),
+    Step(
+        name="report",
+        needs=("corpus", "terms", "capture", "build", "train", "evaluate"),
+        decided_by=_dumped("name"),
+        outputs=("report.json", "report.html", "lineage.cdx.json"),
+        partial=(),
+        work=_report,
+    ),
+)
+
+
+def distil(flow: Distillation, only: str | None) -> None:
+    """Run the steps; when all are done, write the manifest, last of all.
+
+    Raises:
+        LimbeckError: Anything the user can mend.
+    """
+    run_steps(flow, STEPS, only)
+    stamps = [flow.run.stamp(step.name) for step in STEPS]
+    done = [s for s in stamps if s is not None]
+    if len(done) < len(STEPS):
+        return
+    write_json(
+        flow.run.path("manifest.json"),
+        {
+            "limbeck": importlib.metadata.version("limbeck"),
+            "name": flow.recipe.name,
+            "recipe_sha256": flow.recipe.sha256,
+            "terms": read_json(flow.run.path("terms.json")),
+            "steps": {
+                s.step: {"inputs_sha256": s.inputs_sha256, "seconds": s.seconds} for s in done
+            },
+            "files": {name: sha for s in done for name, sha in s.outputs.items()},
+        },
+    )
