@@ -1,13 +1,13 @@
 """Ask a teacher for its distribution at every loss position: over given text, or while it writes."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from limbeck.artefact import sha256_bytes
+from limbeck.distill.cache import growing_cache
 from limbeck.distill.corpus import Prompt, answered
 from limbeck.distill.forward import Halves, split
 from limbeck.distill.recipe import GenerateRecipe
@@ -154,7 +154,7 @@ def _answer_batch(
     answers: list[list[int]] = [[] for _ in prompts]
     heard: list[SparseTargets] = []
     heard_rows: list[Tensor] = []
-    cache: Any = None
+    cache = growing_cache(teacher.model.config)
     positions_BT = (real_BT.cumsum(-1) - 1).clamp(min=0)
     for _ in range(recipe.max_new_tokens):
         reply = teacher.model(
@@ -165,7 +165,6 @@ def _answer_batch(
             use_cache=True,
             logits_to_keep=1,
         )
-        cache = reply.past_key_values
         logits_BV = reply.logits[:, -1].float()
         writing_B = torch.tensor(
             [not (a and a[-1] in ends) for a in map(answers.__getitem__, rows_B)]
@@ -209,8 +208,16 @@ def _left_padded(prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
 
 
 def _draw(logits_BV: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-    probs_BV = torch.softmax(logits_BV / temperature, dim=-1)
-    return torch.multinomial(probs_BV, 1, generator=generator)[:, 0]
+    """Draw one token a row by inverting the cumulative distribution.
+
+    `torch.multinomial` makes a random number for every token of the vocabulary: at 128 rows that took 124 ms
+    of a 370 ms step on two cores, and this takes 5.
+    """
+    cumulative_BV = torch.softmax(logits_BV / temperature, dim=-1).double().cumsum(-1)
+    uniform_B1 = torch.rand(len(logits_BV), 1, generator=generator, dtype=torch.float64)
+    point_B1 = uniform_B1.to(logits_BV.device) * cumulative_BV[:, -1:]
+    drawn_B1 = torch.searchsorted(cumulative_BV, point_B1, right=True)
+    return drawn_B1[:, 0].clamp(max=logits_BV.shape[1] - 1)
 
 
 def _regroup(

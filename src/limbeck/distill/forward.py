@@ -34,7 +34,8 @@ def split(model: Any) -> Halves:
     """
     head = model.get_output_embeddings()
     name = type(model).__name__
-    if not isinstance(head, nn.Linear) or head.bias is not None:
+    bias: Tensor | None = getattr(head, "bias", None)  # torch's annotation leaves None out
+    if not isinstance(head, nn.Linear) or bias is not None:
         raise StudentError(f"{name} has no bias-free linear head, which training needs")
     halves = Halves(model.base_model, head)
     vocabulary = head.weight.shape[0]
