@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 import limbeck
 from limbeck.artefact import hash_tree, read_json
 from limbeck.distill.recipe import Recipe, parse_recipe
-from limbeck.distill.store import describe
+from limbeck.distill.store import StoreReader, describe
 from limbeck.errors import (
     LossError,
     RecipeError,
@@ -20,6 +20,7 @@ from limbeck.errors import (
     TermsError,
     TokenizerMismatchError,
 )
+from limbeck.workbench import verify_store
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "report.schema.json"
 
@@ -108,7 +109,7 @@ def test_the_bill_of_materials_is_valid_and_names_no_folder(
 def test_the_student_answers_without_limbeck(finished: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(finished / "student")
+    model: Any = AutoModelForCausalLM.from_pretrained(finished / "student")
     tokenizer = AutoTokenizer.from_pretrained(finished / "student")
     inputs = tokenizer("Say hello", return_tensors="pt")
     with torch.no_grad():
@@ -155,6 +156,42 @@ def test_capture_on_one_machine_and_training_on_another(
     limbeck.distill(made, out=there)
     assert (there / "manifest.json").is_file()
     assert not (here / "student").exists()
+
+
+def test_workers_side_by_side_capture_every_document_once(
+    finished: Path, tiny_teacher_folder: Path, tmp_path: Path
+) -> None:
+    made = recipe(tiny_teacher_folder, capture__workers=2)
+    for step in ("corpus", "terms", "capture"):
+        limbeck.distill(made, out=tmp_path / "run", only=step)
+    one, two = (StoreReader(folder / "store") for folder in (finished, tmp_path / "run"))
+    assert describe(tmp_path / "run" / "store")["parts"] == 2
+    keys = [sorted(t.document.key for t in store.documents()) for store in (one, two)]
+    assert keys[0] == keys[1]
+
+
+def test_a_worker_that_fails_is_heard(tiny_teacher_folder: Path, tmp_path: Path) -> None:
+    teacher = tmp_path / "teacher"
+    shutil.copytree(tiny_teacher_folder, teacher)
+    made = recipe(teacher, capture__workers=2)
+    for step in ("corpus", "terms"):
+        limbeck.distill(made, out=tmp_path / "run", only=step)
+    (teacher / "model.safetensors").unlink()
+    with pytest.raises(RunError, match=r"worker [12] of 2 failed: .*weights"):
+        limbeck.distill(made, out=tmp_path / "run", only="capture")
+
+
+def test_a_capture_that_was_killed_after_its_last_shard_is_taken_as_it_is(
+    finished: Path, tiny_teacher_folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    stamp = run / "steps" / "capture.json"
+    inputs = read_json(stamp)["inputs_sha256"]
+    stamp.unlink()
+    (run / "steps" / "capture.begun.json").write_text(json.dumps({"inputs_sha256": inputs}))
+    limbeck.distill(recipe(tiny_teacher_folder), out=run, resume=True)
+    assert hash_tree(run / "store") == hash_tree(finished / "store")
 
 
 def test_text_files_are_read_and_captured_too(tiny_teacher_folder: Path, tmp_path: Path) -> None:
@@ -214,6 +251,31 @@ def test_a_loss_that_sparse_targets_cannot_support_stops_before_capture(
         shutil.rmtree(tmp_path / "run")
 
 
+def test_a_run_on_fewer_positions_says_so_in_its_report(
+    tiny_teacher_folder: Path, tmp_path: Path
+) -> None:
+    made = recipe(
+        tiny_teacher_folder, train__positions=0.25, evaluate={"documents": 4, "speed_rounds": 3}
+    )
+    run = limbeck.distill(made, out=tmp_path / "run")
+    report = read_json(run.path("report.json"))
+    Draft202012Validator(read_json(SCHEMA)).validate(report)
+    changed, control = report["loss"]["notes"]
+    assert "fraction of 0.25 of the loss positions" in changed
+    assert "same positions as the student" in control
+    assert changed in report["headline"]
+    student, of_control = _positions(run.path("training"))
+    assert student == of_control == report["tokens"]["trained"] < report["tokens"]["captured"]
+
+
+def _positions(training: Path) -> list[int]:
+    """Return how many positions each arm trained on."""
+    return [
+        sum(json.loads(line)["positions"] for line in path.read_text().splitlines())
+        for path in sorted(training.glob("*/log.jsonl"))
+    ]
+
+
 def test_a_divergence_over_the_coarse_tail_trains(
     tiny_teacher_folder: Path, tmp_path: Path
 ) -> None:
@@ -236,7 +298,7 @@ def test_a_flipped_bit_in_a_shard_is_found_and_the_shard_named(
     data[len(data) // 2] ^= 4
     shard.write_bytes(bytes(data))
     with pytest.raises(StoreError, match=shard.name):
-        limbeck.workbench.verify_store(run / "store")
+        verify_store(run / "store")
     with pytest.raises(RunError, match="capture, which is missing or changed"):
         limbeck.distill(recipe(tiny_teacher_folder), out=run, only="build")
 

@@ -4,7 +4,7 @@ import importlib.metadata
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
 from itertools import islice
@@ -28,6 +28,7 @@ from limbeck.distill.corpus import Prompt, as_prompts, read_records, tokenise, t
 from limbeck.distill.evaluate import measure_fidelity
 from limbeck.distill.modelcard import Origin, model_card
 from limbeck.distill.objective import LossSpec, check_supported
+from limbeck.distill.positions import Selection, objective_notes
 from limbeck.distill.recipe import Recipe
 from limbeck.distill.report import (
     Sample,
@@ -49,12 +50,14 @@ from limbeck.pipeline import Step, run_steps
 from limbeck.progress import Named, Progress
 from limbeck.run import Run, Stamp
 from limbeck.terms import Terms, check_terms
+from limbeck.workers import run_workers
 
 STUDENT = "student"
 UNDISTILLED = "controls/undistilled"
 CROSS_ENTROPY = "controls/cross_entropy"
 _CALIBRATION_DOCUMENTS = 64
 _PILOT_DOCUMENTS = 8
+_PART_SEED = 1_000_000_007
 _TEXT_PROMPT_TOKENS = 32
 _SAMPLE_TOKENS = 160
 _STORE_FIGURES = (
@@ -214,30 +217,59 @@ def _store_spec(flow: Distillation) -> StoreSpec:
 
 def _capture(flow: Distillation) -> Mapping[str, Any]:
     check_supported(_loss_spec(flow.recipe), flow.recipe.capture.temperature)
-    spec = _store_spec(flow)
-    with StoreWriter(
-        flow.run.path("store"),
-        spec,
-        vocabulary=flow.teacher.model.get_output_embeddings().weight.shape[0],
-        tokenizer_sha256=flow.teacher.tokenizer_sha256,
-        teacher={"name": flow.teacher.name, "weights_sha256": flow.teacher.weights_sha256},
-    ) as writer:
-        done = writer.documents
-        total, heard = _listen(flow, spec, done)
-        flow.progress.begin("capture", total, "documents")
-        flow.progress.advance(done)
-        positions, started = 0, time.perf_counter()
-        for taught in heard:
-            writer.append(taught)
-            positions += len(taught.targets)
-            rate = positions / (time.perf_counter() - started)
-            flow.progress.advance(1, f"{rate:.0f} tokens/s")
-        writer.finish()
-    figures = describe(flow.run.path("store"))
+    folder = flow.run.path("store")
+    if not (folder / "manifest.json").is_file():
+        _write_store(flow, _store_spec(flow))
+    figures = describe(folder)
     flow.progress.end(
         f"{figures['positions']} positions, {figures['bytes_per_token']:.1f} bytes each"
     )
     return {"cut_answers": _cut_answers(flow)}
+
+
+def _write_store(flow: Distillation, spec: StoreSpec) -> None:
+    """Capture in this process, or in several that each write a part of the store."""
+    with flow.run.path("corpus/documents.jsonl").open(encoding="utf-8") as file:
+        total = sum(1 for _ in file)
+    flow.progress.begin("capture", total, "documents")
+    workers = flow.recipe.capture.workers
+    if workers == 1:
+        write_part(flow, spec, 0, 1)
+        return
+    run_workers(
+        [
+            [
+                "limbeck.capture_worker",
+                str(flow.run.folder),
+                str(flow.base),
+                str(part),
+                json.dumps(asdict(spec)),
+            ]
+            for part in range(workers)
+        ],
+        heard=flow.progress.advance,
+    )
+
+
+def write_part(flow: Distillation, spec: StoreSpec, part: int, parts: int) -> None:
+    """Ask the teacher about every `parts`-th document, from the `part`-th, going on after what lies there."""
+    teacher = flow.teacher
+    with StoreWriter(
+        flow.run.path("store"),
+        spec,
+        vocabulary=teacher.model.get_output_embeddings().weight.shape[0],
+        tokenizer_sha256=teacher.tokenizer_sha256,
+        teacher={"name": teacher.name, "weights_sha256": teacher.weights_sha256},
+        part=part,
+        parts=parts,
+    ) as writer:
+        flow.progress.advance(writer.documents)
+        positions, started = 0, time.perf_counter()
+        for taught in _listen(flow, spec, part, parts, done=writer.documents):
+            writer.append(taught)
+            positions += len(taught.targets)
+            rate = positions / (time.perf_counter() - started)
+            flow.progress.advance(1, f"{rate:.0f} tokens/s")
 
 
 def _cut_answers(flow: Distillation) -> int:
@@ -248,18 +280,26 @@ def _cut_answers(flow: Distillation) -> int:
     return sum(int(t.document.tokens_T[-1]) not in ends for t in flow.store.documents())
 
 
-def _listen(flow: Distillation, spec: StoreSpec, done: int) -> tuple[int, Iterator[Taught]]:
-    """Return how many documents there will be, and those after the first `done` as the teacher yields them."""
-    recipe, seed = flow.recipe, flow.recipe.seed
+def _listen(
+    flow: Distillation, spec: StoreSpec, part: int, parts: int, *, done: int
+) -> Iterator[Taught]:
+    """Return one part's documents after the first `done`, as the teacher yields them."""
+    recipe = flow.recipe
     if recipe.generate is not None:
-        prompts = _prompts(flow)
-        answers = answer_prompts(flow.teacher, prompts, recipe.generate, spec, seed=seed, skip=done)
-        return len(prompts), answers
-    documents = capture_order(_documents(flow))
-    tokens = recipe.capture.batch_tokens
-    rest = documents[done:]
-    return len(documents), capture_documents(
-        flow.teacher, rest, spec, batch_tokens=tokens, seed=seed
+        return answer_prompts(
+            flow.teacher,
+            _prompts(flow)[part::parts],
+            recipe.generate,
+            spec,
+            seed=recipe.seed + part * _PART_SEED,
+            skip=done,
+        )
+    return capture_documents(
+        flow.teacher,
+        capture_order(_documents(flow))[part::parts][done:],
+        spec,
+        batch_tokens=recipe.capture.batch_tokens,
+        seed=recipe.seed,
     )
 
 
@@ -482,7 +522,7 @@ def _report(flow: Distillation) -> Mapping[str, Any]:
             for arm in _arms(recipe)
         },
         samples=[Sample(**s) for s in evaluation["samples"]],
-        notes=[*facts["build"]["record"]["notes"]],
+        notes=[*facts["build"]["record"]["notes"], *_objective_notes(recipe)],
         hashes=hashes,
         environment=evaluation["environment"],
     )
@@ -493,6 +533,11 @@ def _report(flow: Distillation) -> Mapping[str, Any]:
     write_text(run.path(f"{STUDENT}/README.md"), model_card(_origin(flow, report), record, report))
     flow.progress.end(str(run.path("report.html")))
     return {}
+
+
+def _objective_notes(recipe: Recipe) -> tuple[str, ...]:
+    selection = Selection(recipe.train.positions, recipe.train.position_choice)
+    return objective_notes(selection, control="cross_entropy" in _arms(recipe))
 
 
 def _stamp(run: Run, step: str) -> Stamp:

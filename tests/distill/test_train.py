@@ -17,6 +17,7 @@ from limbeck.backends import load
 from limbeck.distill import checkpoint
 from limbeck.distill.objective import LossSpec
 from limbeck.distill.packing import assemble, pack
+from limbeck.distill.positions import Selection, most_uncertain, narrow
 from limbeck.distill.recipe import TrainRecipe
 from limbeck.distill.targets import Taught, concatenate
 from limbeck.distill.torch_targets import TorchTargets
@@ -118,6 +119,98 @@ def test_the_same_seed_gives_the_same_weights_to_the_bit(
     one = _train(tiny_teacher_folder, tiny_taught, tmp_path / "one")
     two = _train(tiny_teacher_folder, tiny_taught, tmp_path / "two")
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("choice", ["teacher_entropy", "random"])
+def test_a_choice_of_positions_does_not_depend_on_micro_batches(
+    tiny_teacher_folder: Path, tiny_taught: list[Taught], tmp_path: Path, choice: str
+) -> None:
+    few = {"positions": 0.1, "position_choice": choice, "epochs": 1.0}
+    whole = RECIPE.model_copy(update=few | {"rows": 4, "accumulate": 1})
+    split = RECIPE.model_copy(update=few | {"rows": 1, "accumulate": 4})
+    _train(tiny_teacher_folder, tiny_taught, tmp_path / "whole", recipe=whole)
+    _train(tiny_teacher_folder, tiny_taught, tmp_path / "split", recipe=split)
+    one, two = read_log(tmp_path / "whole" / LOG), read_log(tmp_path / "split" / LOG)
+    assert [e.positions for e in one] == [e.positions for e in two]
+    for a, b in zip(one, two, strict=True):
+        assert b.loss == pytest.approx(a.loss, rel=1e-3)
+        assert b.gradient_norm == pytest.approx(a.gradient_norm, rel=1e-3)
+
+
+@pytest.mark.parametrize("choice", ["teacher_entropy", "student_entropy", "random"])
+def test_a_fraction_of_the_positions_is_trained_on_and_teaches(
+    tiny_teacher_folder: Path, tiny_taught: list[Taught], tmp_path: Path, choice: str
+) -> None:
+    recipe = RECIPE.model_copy(update={"positions": 0.5, "position_choice": choice})
+    _train(tiny_teacher_folder, tiny_taught, tmp_path, recipe=recipe)
+    log = read_log(tmp_path / LOG)
+    everything = recipe.epochs * sum(t.document.positions for t in tiny_taught)
+    assert sum(e.positions for e in log) == pytest.approx(everything / 2, rel=0.05)
+    # Which positions are the hardest changes from step to step, so the loss falls less than on all.
+    assert log[-1].loss < 0.8 * log[0].loss
+
+
+@pytest.mark.parametrize("choice", ["teacher_entropy", "student_entropy", "random"])
+def test_choosing_every_position_changes_nothing(
+    tiny_teacher_folder: Path, tiny_taught: list[Taught], tmp_path: Path, choice: str
+) -> None:
+    once = RECIPE.model_copy(update={"epochs": 1.0})
+    every = once.model_copy(update={"positions": 1.0, "position_choice": choice})
+    one = _train(tiny_teacher_folder, tiny_taught, tmp_path / "one", recipe=once)
+    two = _train(tiny_teacher_folder, tiny_taught, tmp_path / "two", recipe=every)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("choice", ["teacher_entropy", "student_entropy", "random"])
+def test_training_on_chosen_positions_goes_on_from_a_checkpoint_to_the_same_weights(
+    tiny_teacher_folder: Path, tiny_taught: list[Taught], tmp_path: Path, choice: str
+) -> None:
+    class Killed(Silent):
+        steps = 0
+
+        def advance(self, by: int = 1, note: str = "") -> None:
+            self.steps += by
+            if self.steps == 5:
+                raise KeyboardInterrupt
+
+    recipe = RECIPE.model_copy(
+        update={"positions": 0.3, "position_choice": choice, "epochs": 2.0, "checkpoint_every": 2}
+    )
+    whole = _train(tiny_teacher_folder, tiny_taught, tmp_path / "whole", recipe=recipe)
+    model, out = _student(tiny_teacher_folder), tmp_path / "killed"
+    with pytest.raises(KeyboardInterrupt):
+        train(model, tiny_taught, recipe, SPEC, out, seed=3, resume=False, progress=Killed())
+    assert checkpoint.latest(out) is not None
+    resumed = _train(tiny_teacher_folder, tiny_taught, out, recipe=recipe, resume=True)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_the_student_chooses_where_its_own_entropy_is_largest(
+    tiny_teacher_folder: Path, tiny_taught: list[Taught]
+) -> None:
+    model = _student(tiny_teacher_folder)
+    documents = [t.document for t in tiny_taught]
+    rows = pack([len(d.tokens_T) for d in documents], 64, seed=0)[:2]
+    batch = assemble(rows, documents, 64, pad_id=0)
+    targets = TorchTargets.from_numpy(
+        concatenate([tiny_taught[i].targets for i in batch.documents])
+    )
+    with torch.no_grad():
+        logits_NV = torch.cat(
+            [
+                model(torch.from_numpy(documents[i].tokens_T).long()[None]).logits[0][
+                    torch.from_numpy(documents[i].loss_T)
+                ]
+                for i in batch.documents
+            ]
+        )
+        entropy_N = torch.special.entr(logits_NV.softmax(-1)).sum(-1)
+        kept_M = most_uncertain(entropy_N.numpy(), 0.25)
+        chooses = Objective(model, SPEC, Selection(0.25, "student_entropy"))
+        told = Objective(model, SPEC)
+        by_student = chooses(batch, targets, len(kept_M))
+        by_us = told(*narrow(batch, targets, torch.from_numpy(kept_M)), len(kept_M))
+    assert float(by_student) == pytest.approx(float(by_us), rel=1e-5)
 
 
 def test_unfinished_training_is_not_started_over_in_silence(

@@ -111,6 +111,8 @@ class CaptureRecipe(_Section):
     """Temperature of the stored distribution."""
     batch_tokens: Positive = 4096
     """Tokens a teacher forward."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that ask the teacher side by side, each with its share of the cores and a part of the store."""
     head_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Tokens at least this likely are kept with their own probability."""
     max_head: Annotated[int, Field(ge=1, le=65_535)] = 16
@@ -198,6 +200,11 @@ class TrainRecipe(_Section):
     """Mixed precision of matrix products; weights and optimiser stay float32."""
     checkpoint_every: Positive = 50
     """Steps between checkpoints."""
+    positions: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the loss positions that is trained on; below 1 the objective changes, and the report says so."""
+    position_choice: Literal["teacher_entropy", "student_entropy", "random"] = "teacher_entropy"
+    """Which positions those are: of largest entropy (the teacher's costs nothing, the student's a pass
+    through its head), or any."""
 
 
 class EvaluateRecipe(_Section):

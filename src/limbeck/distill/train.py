@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -18,9 +19,17 @@ from limbeck.distill import checkpoint
 from limbeck.distill.forward import split
 from limbeck.distill.fused import fused_sparse_loss
 from limbeck.distill.objective import LossSpec
-from limbeck.distill.packing import Batch, assemble, attention_mask, pack, rows_for_epoch
+from limbeck.distill.packing import Batch, Row, assemble, attention_mask, pack, rows_for_epoch
+from limbeck.distill.positions import (
+    Selection,
+    chosen_in_step,
+    kept_count,
+    most_uncertain,
+    narrow,
+    student_entropies,
+)
 from limbeck.distill.recipe import TrainRecipe
-from limbeck.distill.targets import Taught, concatenate
+from limbeck.distill.targets import Bools, Floats, Taught, concatenate
 from limbeck.distill.torch_targets import TorchTargets
 from limbeck.errors import RunError, TrainingError
 from limbeck.progress import Progress
@@ -49,7 +58,7 @@ class Trained:
 
     steps: int
     positions: int
-    """Loss positions trained on, over all epochs."""
+    """Loss positions trained on, over all epochs; those left out do not count."""
     log: tuple[StepLog, ...]
 
 
@@ -65,10 +74,14 @@ def learning_rate(recipe: TrainRecipe, step: int, steps: int) -> float:
 class Objective(nn.Module):
     """A student with its loss, so that one forward gives a scalar however the model is wrapped."""
 
-    def __init__(self, model: nn.Module, spec: LossSpec) -> None:
+    def __init__(
+        self, model: nn.Module, spec: LossSpec, selection: Selection | None = None
+    ) -> None:
+        """Narrow each batch where `selection` asks the student; other selections happen before."""
         super().__init__()
         self.model = model
         self.spec = spec
+        self.student_fraction = selection.student_fraction if selection else 1.0
         self._halves = (split(model),)  # a tuple, so that torch does not register the parts twice
 
     def forward(self, batch: Batch, targets: TorchTargets | None, positions: int) -> Tensor:
@@ -79,8 +92,14 @@ class Objective(nn.Module):
             attention_mask=attention_mask(batch.segments_BT),
             position_ids=batch.positions_BT,
         )
-        hidden_ND = hidden_BTD.flatten(0, 1)[batch.loss_N]
         weight_VD = halves.head.weight
+        hidden_ND = hidden_BTD.flatten(0, 1)[batch.loss_N]
+        if self.student_fraction < 1:
+            entropy_N = student_entropies(hidden_ND, weight_VD).cpu().numpy()
+            kept_M = torch.from_numpy(most_uncertain(entropy_N, self.student_fraction))
+            kept_M = kept_M.to(hidden_ND.device)
+            batch, targets = narrow(batch, targets, kept_M)
+            hidden_ND = hidden_ND[kept_M]
         return fused_sparse_loss(hidden_ND, weight_VD, targets, batch.next_N, self.spec, positions)
 
 
@@ -132,7 +151,8 @@ def train(
     )
     done = _restore(folder, model, optimizer, resume=resume)
     log = _cut_log(folder, done)
-    objective = cast(Any, accelerator.prepare(Objective(model, spec)))
+    selection = Selection(recipe.positions, recipe.position_choice)
+    objective = cast(Any, accelerator.prepare(Objective(model, spec, selection)))
     progress.begin("train", steps, "steps")
     progress.advance(done)
 
@@ -140,13 +160,17 @@ def train(
         started = time.perf_counter()
         epoch, index = divmod(step - 1, per_epoch)
         chosen = rows_for_epoch(rows, seed=seed, epoch=epoch)[index * per_step :][:per_step]
-        positions = sum(documents[i].positions for row in chosen for i in row.documents)
-        mine = chosen[accelerator.process_index :: accelerator.num_processes]
-        parts = [mine[i : i + recipe.rows] for i in range(0, len(mine), recipe.rows)]
+        masks = chosen_in_step(selection, _entropies(taught, chosen), seed=seed, step=step)
+        shares = _shares(chosen, masks, recipe.rows, accelerator.num_processes)
+        positions = sum(p.positions(selection.student_fraction) for parts in shares for p in parts)
+        parts = shares[accelerator.process_index]
         loss = torch.zeros((), device=accelerator.device)
         for number, part in enumerate(parts, start=1):
-            batch = assemble(part, documents, recipe.row_length, pad_id=0).to(accelerator.device)
+            batch = assemble(part.rows, documents, recipe.row_length, pad_id=0).to(
+                accelerator.device
+            )
             targets = _targets(taught, batch, accelerator.device) if spec.needs_targets else None
+            batch, targets = narrow(batch, targets, part.kept_M)
             last = number == len(parts)
             with contextlib.nullcontext() if last else accelerator.no_sync(objective):
                 with _precision(recipe, accelerator.device):
@@ -176,6 +200,41 @@ def train(
     progress.end(f"loss {log[-1].loss:.3f}")
     model.eval()
     return Trained(steps, sum(e.positions for e in log), tuple(log))
+
+
+def _entropies(taught: Sequence[Taught], rows: Sequence[Row]) -> list[Floats]:
+    """Return the teacher's entropy at each row's loss positions, in nats."""
+    return [np.concatenate([taught[i].targets.entropy_N for i in row.documents]) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Rows of a micro-batch, with the loss positions that are kept of them."""
+
+    rows: Sequence[Row]
+    kept_M: Tensor
+    """Ascending indices into the rows' loss positions."""
+
+    def positions(self, student_fraction: float) -> int:
+        """Return how many are trained on when the student keeps this fraction of them."""
+        return kept_count(len(self.kept_M), student_fraction)
+
+
+def _shares(
+    rows: Sequence[Row], masks: Sequence[Bools], size: int, processes: int
+) -> list[list[_Part]]:
+    """Deal a step's rows out to processes, and cut each one's share into micro-batches of `size` rows."""
+    shares: list[list[_Part]] = []
+    for process in range(processes):
+        mine, kept = rows[process::processes], masks[process::processes]
+        cuts = [slice(start, start + size) for start in range(0, len(mine), size)]
+        shares.append(
+            [
+                _Part(mine[cut], torch.from_numpy(np.flatnonzero(np.concatenate(kept[cut]))))
+                for cut in cuts
+            ]
+        )
+    return shares
 
 
 def _targets(taught: Sequence[Taught], batch: Batch, device: torch.device) -> TorchTargets:

@@ -1,0 +1,40 @@
+"""One of several processes that capture side by side: `python -m limbeck.capture_worker RUN BASE PART SPEC`."""
+
+import json
+import sys
+from pathlib import Path
+
+from limbeck.distill.recipe import Recipe
+from limbeck.distill.store import StoreSpec
+from limbeck.distillation import Distillation, write_part
+from limbeck.errors import LimbeckError
+from limbeck.progress import Silent
+from limbeck.run import read_run
+from limbeck.workers import DONE
+
+
+class _Aloud(Silent):
+    """Counts on standard output; a reader that is gone ends the worker."""
+
+    def advance(self, by: int = 1, note: str = "") -> None:
+        """Print what is done."""
+        sys.stdout.write(f"{DONE} {by}\n")
+        sys.stdout.flush()
+
+
+def main(arguments: list[str]) -> None:
+    """Capture one part of a run's store."""
+    folder, base, part, spec = arguments
+    run = read_run(Path(folder))
+    recipe = Recipe.model_validate_json(json.dumps(run.recipe))
+    flow = Distillation(recipe, run, Path(base), resume=True, progress=_Aloud())
+    write_part(flow, StoreSpec(**json.loads(spec)), int(part), recipe.capture.workers)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except LimbeckError as error:
+        sys.exit(f"limbeck: {error}")
+    except BrokenPipeError:
+        sys.exit("limbeck: the run that started this worker is gone")
