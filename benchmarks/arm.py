@@ -121,6 +121,7 @@ def ours(setting: Setting, turns: Turns) -> None:
     from limbeck.distill.store import StoreReader
     from limbeck.distill.train import LOG, train
 
+    _import_models()
     turns.imported()
     student = _student(setting)
     started = time.perf_counter()
@@ -263,6 +264,7 @@ def capture(setting: Setting, turns: Turns) -> None:
     from limbeck.distill.capture import capture_documents
     from limbeck.distill.store import StoreSpec
 
+    _import_models()
     turns.imported()
     dtype = "bfloat16" if setting.precision == "bf16" else "float32"
     teacher = load(str(setting.path / "teacher"), dtype=dtype)
@@ -332,6 +334,7 @@ def _collate(rows: list[dict[str, list[int]]]) -> dict[str, Tensor]:
 
 
 def _import_models() -> None:
+    """Load now what `transformers` loads when it first makes a model."""
     importlib.import_module("transformers.models.llama.modeling_llama")
 
 

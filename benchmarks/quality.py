@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from scipy.special import stdtrit
@@ -50,6 +51,8 @@ _TILE = 64
 """Positions whose dense distributions are held at once: 64 x 49,152 float32 is 13 MB."""
 _DRAWS = 12
 _TOP = 50
+_CHARACTERS = 8
+"""More than a token takes on average, so that no more text is tokenised than needed."""
 _CALIBRATION = 16
 _CONFIDENCE = 0.95
 _KL, _CROSS_ENTROPY = LossSpec(), LossSpec(kind="cross_entropy")
@@ -67,6 +70,8 @@ class Size:
     """Layers of the student."""
     length: int
     """Tokens a document; one loss position fewer."""
+    pool: int
+    """Documents that training, tuning and validation draw from, at the most."""
     train: int
     """Documents a run trains on, once."""
     tune: int
@@ -81,8 +86,28 @@ class Size:
     """Learning rates that are tried; with one there is no tuning."""
 
 
-FULL = Size(6, 256, train=64, tune=32, validation=10, test=20, rows=1, rates=(5e-4, 1e-3, 2e-3))
-QUICK = Size(4, 128, train=8, tune=0, validation=0, test=6, rows=1, rates=(1e-3,))
+FULL = Size(
+    layers=6,
+    length=256,
+    pool=1000,
+    train=56,
+    tune=24,
+    validation=8,
+    test=16,
+    rows=1,
+    rates=(5e-4, 1e-3, 2e-3),
+)
+QUICK = Size(
+    layers=4,
+    length=128,
+    pool=64,
+    train=6,
+    tune=0,
+    validation=0,
+    test=4,
+    rows=1,
+    rates=(1e-3,),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +133,12 @@ ARMS = {
     OURS: Arm("store, default budget *", "store", "default"),
     "ours_small": Arm("store, small budget", "store", "small"),
     "ours_large": Arm("store, large budget", "store", "large"),
-    "ours_20": Arm("store, 20% by teacher", "positions", "default", Selection(0.2)),
-    "ours_50": Arm("store, 50% by teacher", "positions", "default", Selection(0.5)),
-    "ours_20_student": Arm(
-        "store, 20% by student", "positions", "default", Selection(0.2, "student_entropy")
+    "ours_50": Arm("store, 50% of positions", "positions", "default", Selection(0.5)),
+    "ours_20": Arm("store, 20% of positions", "positions", "default", Selection(0.2)),
+    "ours_20_teacher": Arm(
+        "  20% by the teacher's", "positions", "default", Selection(0.2, "teacher_entropy")
     ),
+    "ours_20_random": Arm("  20% at random", "positions", "default", Selection(0.2, "random")),
     DENSE: Arm("dense, online", "dense", "dense"),
     "topk50": Arm("top 50, renormalised", "topk50", "topk50"),
     "rs12": Arm("12 random draws", "rs12", "rs12"),
@@ -134,8 +160,8 @@ def main() -> None:
         parser.error(f"--seeds must be at least 2, for an interval, got {seeds}")
     size = QUICK if options.quick else FULL
     teacher = load("packaged:smollm2-135m-instruct", dtype="bfloat16")
-    train = documents(teacher, _text(options.train_text, "valid"), size.length)
-    test = documents(teacher, _text(options.test_text, "test"), size.length)
+    train = documents(teacher, _text(options.train_text, "valid"), size.length, size.pool)
+    test = documents(teacher, _text(options.test_text, "test"), size.length, size.test)
     console, started = Console(), time.perf_counter()
 
     def say(line: str) -> None:
@@ -166,9 +192,10 @@ class Lesson:
     """Of each store, everything counted."""
 
 
-def documents(teacher: LocalModel, text: str, length: int) -> list[Document]:
-    """Cut a text into documents of so many tokens, all of them loss positions but the last."""
-    ids = teacher.tokenizer(text, add_special_tokens=False)["input_ids"]
+def documents(teacher: LocalModel, text: str, length: int, most: int) -> list[Document]:
+    """Cut the beginning of a text into documents of so many tokens; only their last has no loss."""
+    needed = text[: most * length * _CHARACTERS]
+    ids = teacher.tokenizer(needed, add_special_tokens=False)["input_ids"][: most * length]
     pieces = np.asarray(ids[: len(ids) // length * length], np.int32).reshape(-1, length)
     loss_T = np.arange(length) < length - 1
     return [Document(p, loss_T, False, hashlib.sha256(p.tobytes()).hexdigest()) for p in pieces]
@@ -421,8 +448,9 @@ def examine(student: Any, head: nn.Linear, exam: Exam, precision: str) -> tuple[
                 hidden_ND.split(_TILE), states_ND.split(_TILE), strict=True
             ):
                 p_log_NV, q_log_NV = log_probs(head, theirs_ND), log_probs(halves.head, ours_ND)
-                divergence += float(losses.forward_kl(p_log_NV, q_log_NV).double().sum())
                 agreed += float((p_log_NV.argmax(-1) == q_log_NV.argmax(-1)).sum())
+                kl_N = torch.linalg.vecdot(p_log_NV.exp(), p_log_NV - q_log_NV)
+                divergence += float(kl_N.double().sum())
         positions += len(states_ND)
     return divergence / positions, agreed / positions
 
@@ -588,35 +616,38 @@ def _difference(
 def table(found: Mapping[str, Any]) -> Table:
     """Return the figures for a terminal."""
     mark = " (quick: rough)" if found["quick"] else ""
+    rates = ", ".join(f"{family} {rate:g}" for family, rate in found["learning_rates"].items())
     shown = Table(
         title=f"{found['tokens']:,} training tokens, {len(found['seeds'])} seeds, "
         f"{found['test_positions']:,} test positions{mark}",
-        caption=f"* the default. Brackets: {found['confidence']:.0%} t interval over seeds; differences "
-        "are paired by seed.",
+        caption=f"* the default; positions by the student's entropy unless named otherwise\n"
+        f"±: {found['confidence']:.0%} t interval over seeds; differences are paired by seed\n"
+        f"learning rates: {rates}",
         title_justify="left",
         caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
     )
-    shown.add_column("")
-    for column in ("bytes", "rate", "KL, nats", "KL minus dense", "agreement"):
-        shown.add_column(column, justify="right")
+    shown.add_column("", no_wrap=True)
+    for column in ("bytes", "KL, nats", "minus dense", "agreement"):
+        shown.add_column(column, justify="right", no_wrap=True)
     for name, arm in ARMS.items():
         row, against = found["arms"][name], found["differences_to_dense"].get(name)
         size = row["bytes_per_token"]
         shown.add_row(
             arm.label,
             "" if size is None else f"{size:.1f}",
-            f"{found['learning_rates'][arm.family]:g}",
-            _bracketed(row["kl"], ".4f"),
-            "" if against is None else _bracketed(against["kl"], "+.4f"),
-            _bracketed(row["agreement"], ".4f"),
+            _within(row["kl"], ".4f"),
+            "" if against is None else _within(against["kl"], "+.4f"),
+            _within(row["agreement"], ".3f"),
             style="bold" if name == OURS else None,
         )
     return shown
 
 
-def _bracketed(values: Sequence[float], form: str) -> str:
-    mean, low, high = values
-    return f"{mean:{form}} \\[{low:{form}}, {high:{form}}]"
+def _within(values: Sequence[float], form: str) -> str:
+    mean, _, high = values
+    return f"{mean:{form}} ±{high - mean:{form.removeprefix('+')}}"
 
 
 def _text(path: Path | None, part: str) -> str:

@@ -45,7 +45,7 @@ def teacher(tiny_teacher_folder: Path) -> LocalModel:
 def texts(quality: ModuleType, teacher: LocalModel) -> list[Any]:
     words = sorted({word for sentence in SENTENCES for word in sentence.split()})
     drawn = np.random.default_rng(1).choice(words, 400)
-    return quality.documents(teacher, " ".join(drawn), LENGTH)
+    return quality.documents(teacher, " ".join(drawn), LENGTH, 1000)
 
 
 def test_interval_of_seeds_is_students_t(quality: ModuleType) -> None:
@@ -73,7 +73,7 @@ def test_every_arm_learns_by_the_loop_of_the_product(
     told = quality.lesson(teacher, texts[:8], ["default"], 0)
     head = teacher.model.get_output_embeddings()
     taught = [Taught(d, t) for d, t in zip(told.documents, told.targets["default"], strict=True)]
-    for name in ("ours", "ours_20", "ours_20_student", "cross_entropy"):
+    for name in ("ours", "ours_50", "ours_20_teacher", "ours_20_random", "cross_entropy"):
         arm = quality.ARMS[name]
         recipe = quality.TrainRecipe(
             row_length=LENGTH,
@@ -134,7 +134,7 @@ def test_the_figures_keep_their_contract(
     quality: ModuleType, teacher: LocalModel, texts: list[Any]
 ) -> None:
     size = quality.Size(
-        2, LENGTH, train=6, tune=3, validation=2, test=3, rows=2, rates=(1e-3, 1e-2)
+        2, LENGTH, pool=20, train=6, tune=3, validation=2, test=3, rows=2, rates=(1e-3, 1e-2)
     )
     said: list[str] = []
     found = quality.measure(teacher, texts[:20], texts[20:], size, [5, 6], "no", said.append)

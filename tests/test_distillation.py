@@ -255,7 +255,10 @@ def test_a_run_on_fewer_positions_says_so_in_its_report(
     tiny_teacher_folder: Path, tmp_path: Path
 ) -> None:
     made = recipe(
-        tiny_teacher_folder, train__positions=0.25, evaluate={"documents": 4, "speed_rounds": 3}
+        tiny_teacher_folder,
+        train__positions=0.25,
+        train__position_choice="teacher_entropy",
+        evaluate={"documents": 4, "speed_rounds": 3},
     )
     run = limbeck.distill(made, out=tmp_path / "run")
     report = read_json(run.path("report.json"))

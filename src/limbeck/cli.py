@@ -151,6 +151,10 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"limbeck: {where}{error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _print_report(folder: Path) -> None:

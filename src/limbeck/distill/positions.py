@@ -19,7 +19,7 @@ from limbeck.distill.targets import Bools, Floats, Ints
 from limbeck.distill.torch_targets import TorchTargets
 from limbeck.errors import RecipeError
 
-Choice = Literal["teacher_entropy", "student_entropy", "random"]
+Choice = Literal["student_entropy", "teacher_entropy", "random"]
 """By which measure positions are kept: the larger, the sooner."""
 
 TILE_BYTES = 16 * 2**20
@@ -36,7 +36,7 @@ class Selection:
 
     fraction: float = 1.0
     """Share of the loss positions that is kept, in (0, 1]; 1 keeps all."""
-    choice: Choice = "teacher_entropy"
+    choice: Choice = "student_entropy"
     """`teacher_entropy` and `random` choose among all positions of an optimiser step, whatever its
     micro-batches. `student_entropy` chooses within each micro-batch, for the student must read a
     position before its entropy is known, and only a micro-batch's states are held at once."""

@@ -202,9 +202,9 @@ class TrainRecipe(_Section):
     """Steps between checkpoints."""
     positions: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the loss positions that is trained on; below 1 the objective changes, and the report says so."""
-    position_choice: Literal["teacher_entropy", "student_entropy", "random"] = "teacher_entropy"
-    """Which positions those are: of largest entropy (the teacher's costs nothing, the student's a pass
-    through its head), or any."""
+    position_choice: Literal["student_entropy", "teacher_entropy", "random"] = "student_entropy"
+    """Which positions those are: of largest entropy (the student's costs a pass through its head, the
+    teacher's nothing), or any."""
 
 
 class EvaluateRecipe(_Section):
