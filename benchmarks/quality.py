@@ -130,15 +130,15 @@ STORES = {
 }
 DENSE, OURS = "dense", "ours"
 ARMS = {
-    OURS: Arm("store, default budget *", "store", "default"),
-    "ours_small": Arm("store, small budget", "store", "small"),
-    "ours_large": Arm("store, large budget", "store", "large"),
-    "ours_50": Arm("store, 50% of positions", "positions", "default", Selection(0.5)),
-    "ours_20": Arm("store, 20% of positions", "positions", "default", Selection(0.2)),
+    OURS: Arm("store, default *", "store", "default"),
+    "ours_small": Arm("store, small", "store", "small"),
+    "ours_large": Arm("store, large", "store", "large"),
+    "ours_50": Arm("store, 50%", "positions", "default", Selection(0.5)),
+    "ours_20": Arm("store, 20%", "positions", "default", Selection(0.2)),
     "ours_20_teacher": Arm(
-        "  20% by the teacher's", "positions", "default", Selection(0.2, "teacher_entropy")
+        "store, 20% teacher", "positions", "default", Selection(0.2, "teacher_entropy")
     ),
-    "ours_20_random": Arm("  20% at random", "positions", "default", Selection(0.2, "random")),
+    "ours_20_random": Arm("store, 20% random", "positions", "default", Selection(0.2, "random")),
     DENSE: Arm("dense, online", "dense", "dense"),
     "topk50": Arm("top 50, renormalised", "topk50", "topk50"),
     "rs12": Arm("12 random draws", "rs12", "rs12"),
@@ -510,7 +510,7 @@ def measure(
         for name, arm in ARMS.items():
             scores[name].append(run(arm, told, exam, rates[arm.family], seed))
             kl, agreement, _ = scores[name][-1]
-            say(f"seed {seed}  {arm.label:24} KL {kl:.4f}  agreement {agreement:.4f}")
+            say(f"seed {seed}  {arm.label:20} KL {kl:.4f}  agreement {agreement:.4f}")
     start_kl, start_agreement = examine(start, head, exam, precision)
     return {
         "seeds": list(seeds),
@@ -620,7 +620,7 @@ def table(found: Mapping[str, Any]) -> Table:
     shown = Table(
         title=f"{found['tokens']:,} training tokens, {len(found['seeds'])} seeds, "
         f"{found['test_positions']:,} test positions{mark}",
-        caption=f"* the default; positions by the student's entropy unless named otherwise\n"
+        caption=f"* the default budget; 50% and 20% of positions, by the student's entropy unless named\n"
         f"±: {found['confidence']:.0%} t interval over seeds; differences are paired by seed\n"
         f"learning rates: {rates}",
         title_justify="left",
@@ -637,7 +637,7 @@ def table(found: Mapping[str, Any]) -> Table:
         shown.add_row(
             arm.label,
             "" if size is None else f"{size:.1f}",
-            _within(row["kl"], ".4f"),
+            _within(row["kl"], ".3f"),
             "" if against is None else _within(against["kl"], "+.4f"),
             _within(row["agreement"], ".3f"),
             style="bold" if name == OURS else None,

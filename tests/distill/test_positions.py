@@ -4,7 +4,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbeck.distill.packing import Batch
@@ -60,6 +60,7 @@ def test_what_is_not_a_number_is_kept_so_that_the_loss_meets_it() -> None:
     assert most_uncertain(np.asarray([1.0, 9.0, np.nan, 2.0]), 0.25).tolist() == [2]
 
 
+@settings(deadline=None)
 @given(
     entropies=ENTROPIES.filter(bool),
     cuts=st.lists(st.integers(0, 40), max_size=5),
@@ -97,6 +98,7 @@ def test_where_the_student_chooses_nothing_is_left_out_before_it_is_asked() -> N
     assert Selection(0.2, "teacher_entropy").student_fraction == 1
 
 
+@settings(deadline=None)  # torch warms up in the first example
 @given(tile=st.integers(1, 9), scale=st.floats(0.01, 30))
 def test_tiled_entropies_are_those_of_the_whole_softmax(tile: int, scale: float) -> None:
     generator = torch.Generator().manual_seed(3)
@@ -124,6 +126,7 @@ def _targets() -> SparseTargets:
     )
 
 
+@settings(deadline=None)
 @given(mask=st.lists(st.booleans(), min_size=4, max_size=4))
 def test_narrowed_targets_are_those_of_the_kept_positions(mask: list[bool]) -> None:
     kept = np.flatnonzero(mask)
