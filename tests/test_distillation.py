@@ -170,15 +170,22 @@ def test_workers_side_by_side_capture_every_document_once(
     assert keys[0] == keys[1]
 
 
-def test_a_worker_that_fails_is_heard(tiny_teacher_folder: Path, tmp_path: Path) -> None:
-    teacher = tmp_path / "teacher"
-    shutil.copytree(tiny_teacher_folder, teacher)
-    made = recipe(teacher, capture__workers=2)
-    for step in ("corpus", "terms"):
-        limbeck.distill(made, out=tmp_path / "run", only=step)
-    (teacher / "model.safetensors").unlink()
-    with pytest.raises(RunError, match=r"worker [12] of 2 failed: .*weights"):
-        limbeck.distill(made, out=tmp_path / "run", only="capture")
+def test_a_student_that_cannot_be_built_is_refused_before_capture(
+    tiny_teacher_folder: Path, tmp_path: Path
+) -> None:
+    for changes in ({"student__layers": 20}, {"student": {"layers": 2, "intermediate": 4096}}):
+        with pytest.raises(RecipeError, match="must be at most"):
+            limbeck.distill(recipe(tiny_teacher_folder, **changes), out=tmp_path / "run")
+        assert not (tmp_path / "run" / "store").exists()
+        shutil.rmtree(tmp_path / "run")
+
+
+def test_documents_longer_than_the_teachers_context_are_refused(
+    tiny_teacher_folder: Path, tmp_path: Path
+) -> None:
+    long = recipe(tiny_teacher_folder, corpus__max_length=1024, train__row_length=1024)
+    with pytest.raises(RecipeError, match=r"beyond the context of .*, 512 tokens"):
+        limbeck.distill(long, out=tmp_path / "run")
 
 
 def test_a_capture_that_was_killed_after_its_last_shard_is_taken_as_it_is(
@@ -302,8 +309,11 @@ def test_a_flipped_bit_in_a_shard_is_found_and_the_shard_named(
     shard.write_bytes(bytes(data))
     with pytest.raises(StoreError, match=shard.name):
         verify_store(run / "store")
-    with pytest.raises(RunError, match="capture, which is missing or changed"):
+    with pytest.raises(RunError, match=f"capture, which is missing or changed .*{shard.name}"):
         limbeck.distill(recipe(tiny_teacher_folder), out=run, only="build")
+    with pytest.raises(RunError, match=f"{shard.name} is damaged or gone"):
+        limbeck.distill(recipe(tiny_teacher_folder), out=run)
+    assert shard.read_bytes() == bytes(data)
 
 
 def test_a_student_with_another_tokenizer_is_refused(

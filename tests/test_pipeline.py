@@ -1,5 +1,6 @@
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,40 @@ def test_a_step_may_state_its_own_seconds(tmp_path: Path) -> None:
         stamp = run.stamp("bread")
     assert stamp is not None
     assert stamp.seconds == 7.0
+
+
+def test_damage_to_what_was_costly_is_named_and_not_made_again(tmp_path: Path) -> None:
+    costly = (replace(STEPS[0], costly=True), STEPS[1])
+    with open_run(tmp_path / "run", {"name": "r"}) as run:
+        run_steps(Kitchen(run), costly, None)
+        write_text(run.path("dough"), "weevils")
+        with pytest.raises(RunError, match="run/dough is damaged or gone"):
+            run_steps(Kitchen(run), costly, None)
+        assert run.path("dough").read_text() == "weevils"
+
+
+def test_a_step_that_begins_takes_the_manifest_away(tmp_path: Path) -> None:
+    _bake(tmp_path / "run")
+    write_text(tmp_path / "run" / "manifest.json", "{}")
+    _bake(tmp_path / "run")
+    assert (tmp_path / "run" / "manifest.json").exists()
+    _bake(tmp_path / "run", flour="rye", only="dough")
+    assert not (tmp_path / "run" / "manifest.json").exists()
+
+
+def test_the_time_of_a_failed_try_counts(tmp_path: Path) -> None:
+    def slow(kitchen: Kitchen) -> Mapping[str, Any]:
+        time.sleep(0.05)
+        write_text(kitchen.run.path("dough"), "x")
+        if kitchen.fails:
+            raise RuntimeError("power cut")
+        return {}
+
+    steps = (replace(STEPS[0], work=slow),)
+    with open_run(tmp_path / "run", {"name": "r"}) as run:
+        with pytest.raises(RuntimeError, match="power cut"):
+            run_steps(Kitchen(run, fails=True), steps, None)
+        run_steps(Kitchen(run), steps, None)
+        stamp = run.stamp("dough")
+    assert stamp is not None
+    assert stamp.seconds >= 0.1

@@ -65,3 +65,36 @@ def test_a_damaged_stamp_is_named(tmp_path: Path) -> None:
 def test_reading_what_is_no_run_says_so(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="holds no Limbeck run"):
         read_run(tmp_path)
+
+
+def test_a_recipe_may_change_until_a_binding_step_has_begun(tmp_path: Path) -> None:
+    other = {"name": "r", "train": {"epochs": 2.0, "rows": 4}}
+    with open_run(tmp_path / "run", RECIPE, binding=["capture"]) as run:
+        write_text(run.path("a"), "x")
+        run.finish("terms", "in", ["a"], seconds=1.0)
+    with open_run(tmp_path / "run", other, binding=["capture"]) as run:
+        assert run.stamp("terms") is not None
+        write_text(run.path("steps/capture.begun.json"), "{}")
+    assert read_run(tmp_path / "run").recipe == other
+    with (
+        pytest.raises(RunError, match="another recipe"),
+        open_run(tmp_path / "run", RECIPE, binding=["capture"]),
+    ):
+        pass
+
+
+def test_a_damaged_recipe_is_named(tmp_path: Path) -> None:
+    with open_run(tmp_path / "run", RECIPE):
+        pass
+    for text in ("{", "[]"):
+        write_text(tmp_path / "run" / "recipe.json", text)
+        with pytest.raises(RunError, match=r"recipe\.json is damaged"):
+            read_run(tmp_path / "run")
+
+
+def test_what_a_killed_process_left_half_written_does_not_count(tmp_path: Path) -> None:
+    with open_run(tmp_path / "run", RECIPE) as run:
+        write_text(run.path("store/shard"), "bytes")
+        whole = run.finish("capture", "in", ["store"], seconds=1.0)
+        write_text(run.path("store/.shard.7.partial"), "by")
+        assert run.finish("capture", "in", ["store"], seconds=1.0).outputs == whole.outputs

@@ -126,7 +126,8 @@ def test_a_recipe_that_names_another_licence_than_the_model_must_vouch_for_it():
     assert "the recipe says MIT, but the files of a-teacher say llama3.1" in message
     assert check(Said("MIT", True, "letter of its authors", READ), "llama3.1").licence == "MIT"
     assert check(Said(licence="apache2"), "Apache-2.0").licence == "Apache-2.0"
-    assert check(Said(licence="MIT"), "a licence that nobody knows").licence == "MIT"
+    assert "but the files of a-teacher say acme-only" in refused(Said(licence="MIT"), "acme-only")
+    assert check(Said("MIT", True, "letter of its authors", READ), "acme-only").licence == "MIT"
 
 
 def test_a_recipe_may_forbid_what_a_licence_allows():

@@ -51,10 +51,14 @@ def distill(
 
     parsed = load_recipe(recipe, overrides or [])
     folder = out or Path("runs") / parsed.name
-    with TerminalProgress(Console(stderr=True)) as progress:
-        run_distill(
-            parsed, out=folder, base=recipe.parent, resume=resume, only=only, progress=progress
-        )
+    try:
+        with TerminalProgress(Console(stderr=True)) as progress:
+            run_distill(
+                parsed, out=folder, base=recipe.parent, resume=resume, only=only, progress=progress
+            )
+    except KeyboardInterrupt:
+        print("limbeck: stopped; what was finished is kept, go on with --resume", file=sys.stderr)
+        raise typer.Exit(_INTERRUPTED) from None
     if only is None:
         _print_report(folder)
 
@@ -90,7 +94,8 @@ def chat(
             )
         )
         return
-    Console(stderr=True).print(f"[dim]{session.name}; an empty line or Ctrl-D ends the chat[/]")
+    greeting = f"{session.name}; an empty line or Ctrl-D ends the chat"
+    Console(stderr=True).print(greeting, style="dim", markup=False, highlight=False)
     while question := _ask():
         _say(
             session.answer(
@@ -145,12 +150,6 @@ def main() -> None:
     except LimbeckError as error:
         print(f"limbeck: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("limbeck: stopped; what was finished is kept, go on with --resume", file=sys.stderr)
-        sys.exit(_INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"limbeck: {where}{error.strerror or error}", file=sys.stderr)
@@ -164,8 +163,8 @@ def _print_report(folder: Path) -> None:
     console = Console()
     for part in report_tables(figures):
         console.print(part)
-    console.print(f"report   {folder / 'report.html'}", highlight=False, soft_wrap=True)
-    console.print(f"student  {folder / 'student'}", highlight=False, soft_wrap=True)
+    for what, path in (("report", folder / "report.html"), ("student", folder / "student")):
+        console.print(f"{what:<8} {path}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _say(pieces: Iterable[str]) -> None:

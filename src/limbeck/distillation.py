@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from limbeck.distill.capture import (
 )
 from limbeck.distill.corpus import Prompt, as_prompts, read_records, tokenise, tokenise_prompts
 from limbeck.distill.evaluate import measure_fidelity
+from limbeck.distill.forward import check_packs, split
 from limbeck.distill.modelcard import Origin, model_card
 from limbeck.distill.objective import LossSpec, check_supported
 from limbeck.distill.positions import Selection, objective_notes
@@ -40,10 +40,16 @@ from limbeck.distill.report import (
 )
 from limbeck.distill.speed import measure_footprint, measure_speed
 from limbeck.distill.store import StoreReader, StoreSpec, StoreWriter, choose, describe
-from limbeck.distill.student import BuildRecord, build_student, freeze_embeddings, save_student
+from limbeck.distill.student import (
+    BuildRecord,
+    build_student,
+    check_student,
+    freeze_embeddings,
+    save_student,
+)
 from limbeck.distill.targets import Document, Taught
 from limbeck.distill.train import LOG, read_log, train
-from limbeck.errors import RunError, TeacherError
+from limbeck.errors import RecipeError, RunError, TeacherError
 from limbeck.lineage import DataPart, Lineage, ModelPart, lineage_bom
 from limbeck.model import LocalModel
 from limbeck.pipeline import Step, run_steps
@@ -120,6 +126,11 @@ def _read_corpus(flow: Distillation) -> Mapping[str, Any]:
     flow.progress.begin("corpus", None, "")
     corpus = read_records(recipe.corpus, base=flow.base, seed=recipe.seed)
     tokenizer, longest = flow.teacher.tokenizer, recipe.corpus.max_length
+    context = getattr(flow.teacher.model.config, "max_position_embeddings", None)
+    if context is not None and longest > context:
+        raise RecipeError(
+            f"corpus.max_length = {longest} is beyond the context of {flow.teacher.name}, {context} tokens"
+        )
     if recipe.generate is None:
         read = tokenise(corpus, tokenizer, max_length=longest)
         lines = [_document_line(d) for d in read.documents]
@@ -207,7 +218,7 @@ def _store_spec(flow: Distillation) -> StoreSpec:
     if spec.bytes_per_token is None and spec.max_gradient_mse is None:
         return spec
     if recipe.generate is None:
-        documents = capture_order(_documents(flow))[:_PILOT_DOCUMENTS]
+        documents = sorted(_documents(flow), key=lambda d: d.key)[:_PILOT_DOCUMENTS]
     else:
         prompts = _prompts(flow)[:_PILOT_DOCUMENTS]
         answers = answer_prompts(flow.teacher, prompts, recipe.generate, spec, seed=recipe.seed)
@@ -217,6 +228,7 @@ def _store_spec(flow: Distillation) -> StoreSpec:
 
 def _capture(flow: Distillation) -> Mapping[str, Any]:
     check_supported(_loss_spec(flow.recipe), flow.recipe.capture.temperature)
+    check_student(flow.recipe.student, flow.teacher, _student_folder(flow))
     folder = flow.run.path("store")
     if not (folder / "manifest.json").is_file():
         _write_store(flow, _store_spec(flow))
@@ -296,10 +308,11 @@ def _listen(
         )
     return capture_documents(
         flow.teacher,
-        capture_order(_documents(flow))[part::parts][done:],
+        capture_order(_documents(flow))[part::parts],
         spec,
         batch_tokens=recipe.capture.batch_tokens,
         seed=recipe.seed,
+        skip=done,
     )
 
 
@@ -309,16 +322,25 @@ def _listen(
 def _build(flow: Distillation) -> Mapping[str, Any]:
     recipe = flow.recipe
     flow.progress.begin("build", None, "")
-    folder = recipe.student.folder
-    given = None if folder is None else backends.load(folder, dtype="float32", base=flow.base)
-    calibration = [t.document for t in islice(_training(flow), _CALIBRATION_DOCUMENTS)]
+    documents = sorted((t.document for t in _training(flow)), key=lambda d: d.key)
+    calibration = documents[:_CALIBRATION_DOCUMENTS]
     student = build_student(
-        recipe.student, flow.teacher, calibration, seed=recipe.seed, folder_model=given
+        recipe.student,
+        flow.teacher,
+        calibration,
+        seed=recipe.seed,
+        folder_model=_student_folder(flow),
     )
+    check_packs(split(student.model), student.model.config, recipe.train.row_length)
     card = f"The start of `{recipe.name}`, before any training: a control.\n"
     save_student(student.model, student.tokenizer, flow.run.path(UNDISTILLED), card=card)
     flow.progress.end(f"{student.record.parameters / 1e6:.1f}M parameters")
     return {"record": student.record.as_json()}
+
+
+def _student_folder(flow: Distillation) -> LocalModel | None:
+    folder = flow.recipe.student.folder
+    return None if folder is None else backends.load(folder, dtype="float32", base=flow.base)
 
 
 # train
@@ -363,7 +385,7 @@ def _train(flow: Distillation) -> Mapping[str, Any]:
             save_student(
                 start.model, start.tokenizer, flow.run.path(name), card=card, dtype="bfloat16"
             )
-            checkpoint.forget(log_folder)
+        checkpoint.forget(log_folder)
         log = read_log(log_folder / LOG)
         facts[arm] = {"steps": len(log), "positions": sum(e.positions for e in log)}
         facts["seconds"] += sum(e.seconds for e in log)
@@ -380,8 +402,10 @@ def _evaluate(flow: Distillation) -> Mapping[str, Any]:
     if recipe.evaluate.controls:
         arms["undistilled"] = UNDISTILLED
     models = {arm: _load_arm(flow, name) for arm, name in arms.items()}
-    heldout = [t.document for t in flow.store.documents() if t.document.heldout]
-    heldout = heldout[: recipe.evaluate.documents]
+    # By key, for stores hold the longest documents first: a part must be like the whole.
+    heldout = sorted(
+        (t.document for t in flow.store.documents() if t.document.heldout), key=lambda d: d.key
+    )[: recipe.evaluate.documents]
     fidelity = measure_fidelity(
         flow.teacher.model,
         {arm: m.model for arm, m in models.items()},
@@ -531,7 +555,7 @@ def _report(flow: Distillation) -> Mapping[str, Any]:
     write_text(run.path("lineage.cdx.json"), lineage_bom(_lineage(flow, report, made_at)))
     record = BuildRecord(**facts["build"]["record"])
     write_text(run.path(f"{STUDENT}/README.md"), model_card(_origin(flow, report), record, report))
-    flow.progress.end(str(run.path("report.html")))
+    flow.progress.end()
     return {}
 
 
@@ -660,6 +684,7 @@ STEPS: tuple[Step[Distillation], ...] = (
         outputs=("store",),
         partial=("store",),
         work=_capture,
+        costly=True,
     ),
     Step(
         name="build",
@@ -694,6 +719,10 @@ STEPS: tuple[Step[Distillation], ...] = (
         work=_report,
     ),
 )
+
+
+BINDING = ("capture", "build", "train", "evaluate", "report")
+"""Steps after whose beginning a run's folder belongs to its recipe."""
 
 
 def distil(flow: Distillation, only: str | None) -> None:

@@ -19,6 +19,7 @@ _DISTILL = (
     "constriction",
     "zstandard",
     "scipy",
+    "psutil",
     "pyarrow",
     "jinja2",
     "matplotlib",

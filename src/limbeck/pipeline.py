@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -40,6 +41,8 @@ class Step(Generic[C]):
     """Where unfinished work lies that `resume` goes on with."""
     work: Callable[[C], Mapping[str, Any]]
     """Makes the outputs and returns small facts for later steps; `seconds` among them replaces the measured time."""
+    costly: bool = False
+    """Whether damaged output is an error instead of being made again."""
 
 
 def run_steps(context: C, steps: Sequence[Step[C]], only: str | None) -> None:
@@ -65,10 +68,19 @@ def _run(context: C, step: Step[C]) -> None:
     if run.is_done(step.name, inputs):
         context.progress.skip(step.name, "already done")
         return
+    _refuse_damage(run, step, inputs)
     _make_room(context, step, inputs)
-    started = time.perf_counter()
-    facts = dict(step.work(context))
-    seconds = float(facts.pop("seconds", time.perf_counter() - started))
+    before, started = _seconds_before(run, step), time.perf_counter()
+    try:
+        facts = dict(step.work(context))
+    except BaseException:
+        spent = before + time.perf_counter() - started
+        with suppress(
+            OSError
+        ):  # a full disk, say: what went wrong matters more than the time it took
+            write_json(run.path(_begun(step)), {"inputs_sha256": inputs, "seconds": spent})
+        raise
+    seconds = float(facts.pop("seconds", before + time.perf_counter() - started))
     run.finish(step.name, inputs, step.outputs, seconds=seconds, facts=facts)
     run.clear(_begun(step))
 
@@ -78,10 +90,11 @@ def _inputs_sha256(context: C, step: Step[C]) -> str:
     needed: dict[str, str] = {}
     for name in step.needs:
         stamp = context.run.stamp(name)
-        if stamp is None or not context.run.is_done(name, stamp.inputs_sha256):
+        changed = ["it was not run"] if stamp is None else context.run.damaged(stamp)
+        if stamp is None or changed:
             raise RunError(
                 f"step {step.name} needs the output of {name}, which is missing or changed in "
-                f"{context.run.folder}; run the whole recipe, or --only {name} first"
+                f"{context.run.folder} ({', '.join(changed[:3])}); run the whole recipe, or --only {name} first"
             )
         needed[name] = stamp.sha256
     return sha256_json({"decided_by": step.decided_by(context), "needs": needed})
@@ -104,8 +117,26 @@ def _make_room(context: C, step: Step[C], inputs: str) -> None:
             f"{run.folder} holds {there[0]} but no steps/{step.name}.json that vouches for it; "
             "copy a run's folder whole, or remove what is left"
         )
-    run.clear(*there)
+    run.clear(*there, "manifest.json")
     write_json(begun, {"inputs_sha256": inputs})
+
+
+def _refuse_damage(run: Run, step: Step[Any], inputs: str) -> None:
+    stamp = run.stamp(step.name)
+    if not step.costly or stamp is None or stamp.inputs_sha256 != inputs:
+        return
+    changed = run.damaged(stamp)
+    if changed:
+        raise RunError(
+            f"{run.folder / changed[0]} is damaged or gone; put it back, or remove "
+            f"{run.path(f'steps/{step.name}.json')} and {', '.join(step.outputs)} to run {step.name} again"
+        )
+
+
+def _seconds_before(run: Run, step: Step[Any]) -> float:
+    """Return what earlier tries of a step took, as far as they could say; a killed one could not."""
+    begun = run.path(_begun(step))
+    return float(read_json(begun).get("seconds", 0.0)) if begun.is_file() else 0.0
 
 
 def _begun(step: Step[Any]) -> str:

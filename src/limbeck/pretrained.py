@@ -106,11 +106,15 @@ def save(
 
 
 def _write(model: Any, tokenizer: Any, folder: Path, dtype: str | None) -> None:
+    from safetensors import SafetensorError
+
     with quiet():
-        if dtype is None:
-            model.save_pretrained(folder)
-        else:
-            model.save_pretrained(folder, state_dict=_cast(model.state_dict(), dtype))
+        state = None if dtype is None else _cast(model.state_dict(), dtype)
+        try:
+            model.save_pretrained(folder, state_dict=state)
+        except SafetensorError as error:  # a full disk, for one
+            raise OSError(f"the weights cannot be written: {error}") from error
+        if dtype is not None:
             config = read_json(folder / "config.json")
             write_json(folder / "config.json", config | {"dtype": dtype})
         tokenizer.save_pretrained(folder)

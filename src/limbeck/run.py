@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from limbeck.artefact import hash_tree, read_json, sha256_file, sha256_json, write_json
 from limbeck.errors import RunError
@@ -59,10 +59,15 @@ class Run:
         stamp = self.stamp(step)
         if stamp is None or stamp.inputs_sha256 != inputs_sha256:
             return False
-        return all(
-            (path := self.folder / name).is_file() and sha256_file(path) == sha
+        return not self.damaged(stamp)
+
+    def damaged(self, stamp: Stamp) -> list[str]:
+        """Return the files of a step that are gone or not as it left them."""
+        return [
+            name
             for name, sha in stamp.outputs.items()
-        )
+            if not (path := self.folder / name).is_file() or sha256_file(path) != sha
+        ]
 
     def finish(
         self,
@@ -75,14 +80,15 @@ class Run:
     ) -> Stamp:
         """Hash a step's outputs (files, or folders with all below them) and write its stamp.
 
-        A model card inside a folder does not count: it is written anew when there are figures to tell.
+        A model card inside a folder does not count: it is written anew when there are figures to tell. Nor
+        do hidden files: a process that was killed leaves them half-written.
         """
         hashes: dict[str, str] = {}
         for name in outputs:
             path = self.folder / name
             if path.is_dir():
                 tree = hash_tree(path)
-                hashes |= {f"{name}/{below}": tree[below] for below in tree if below != _CARD}
+                hashes |= {f"{name}/{below}": tree[below] for below in tree if _counts(below)}
             elif path.is_file():
                 hashes[name] = sha256_file(path)
         stamp = Stamp(step, inputs_sha256, hashes, seconds, dict(facts or {}))
@@ -110,15 +116,24 @@ class Run:
 
 
 @contextmanager
-def open_run(folder: Path, recipe: Mapping[str, Any]) -> Generator[Run]:
+def open_run(
+    folder: Path, recipe: Mapping[str, Any], *, binding: Sequence[str] | None = None
+) -> Generator[Run]:
     """Open a run's folder for writing, or make it; one process at a time.
+
+    Args:
+        folder: The run's folder.
+        recipe: The recipe as JSON values.
+        binding: Steps that bind the folder to its recipe once they have begun; before that the recipe may
+            still change. None binds it from the start.
 
     Raises:
         RunError: The folder holds another recipe's run, something else, or another process writes there.
     """
     known = folder / "recipe.json"
     if known.is_file():
-        _check_same(folder, read_json(known), recipe)
+        if binding is None or any(_begun_or_done(folder, step) for step in binding):
+            _check_same(folder, _read_recipe(known), recipe)
     elif folder.is_dir() and any(folder.iterdir()):
         raise RunError(f"{folder} is not empty and holds no Limbeck run; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
@@ -129,8 +144,7 @@ def open_run(folder: Path, recipe: Mapping[str, Any]) -> Generator[Run]:
             raise RunError(
                 f"another process is writing to {folder}; wait for it or stop it"
             ) from None
-        if not known.is_file():
-            write_json(known, dict(recipe))
+        write_json(known, dict(recipe))
         yield Run(folder, recipe)
 
 
@@ -145,7 +159,27 @@ def read_run(folder: Path) -> Run:
         raise RunError(
             f"{folder} holds no Limbeck run (no recipe.json); name a folder that distill wrote"
         )
-    return Run(folder, read_json(known))
+    return Run(folder, _read_recipe(known))
+
+
+def _read_recipe(path: Path) -> Mapping[str, Any]:
+    try:
+        value: object = read_json(path)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise RunError(
+            f"{path} is damaged; put back the recipe of this run, or choose another --out"
+        )
+    return cast("Mapping[str, Any]", value)
+
+
+def _begun_or_done(folder: Path, step: str) -> bool:
+    return any((folder / "steps" / f"{step}{end}").exists() for end in (".json", ".begun.json"))
+
+
+def _counts(below: str) -> bool:
+    return below != _CARD and not any(part.startswith(".") for part in below.split("/"))
 
 
 def _check_same(folder: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:

@@ -67,7 +67,7 @@ class TerminalProgress:
             self._task = self._bars.add_task(step, total=total, unit=unit, note="")
         else:
             size = "" if total is None else f" ({total} {unit})"
-            self._console.print(f"{step}{size}", highlight=False)
+            self._print(f"{step}{size}")
 
     def advance(self, by: int = 1, note: str = "") -> None:
         """Move the bar, or say now and then how far it is and how long it will take."""
@@ -84,7 +84,7 @@ class TerminalProgress:
         left = (now - self._started) / self._done * (self._total - self._done)
         tail = f", {note}" if note else ""
         line = f"  {self._step}: {self._done}/{self._total} {self._unit}, {left:.0f} s left{tail}"
-        self._console.print(line, highlight=False)
+        self._print(line)
 
     def end(self, note: str = "") -> None:
         """Fill the bar, or say how long the step took."""
@@ -95,8 +95,12 @@ class TerminalProgress:
             self._bars.stop_task(self._task)
             return
         tail = f", {note}" if note else ""
-        self._console.print(f"  {self._step}: done in {seconds:.1f} s{tail}", highlight=False)
+        self._print(f"  {self._step}: done in {seconds:.1f} s{tail}")
 
     def skip(self, step: str, why: str) -> None:
         """Say that a step has nothing to do."""
-        self._console.print(f"[dim]{step}: skipped, {why}[/]", highlight=False)
+        self._print(f"{step}: skipped, {why}", style="dim")
+
+    def _print(self, line: str, style: str | None = None) -> None:
+        # Names of folders may hold brackets, which are no markup.
+        self._console.print(line, style=style, markup=False, highlight=False)

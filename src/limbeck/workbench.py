@@ -44,13 +44,13 @@ def distill(
         LimbeckError: Anything the user can mend; the message says what and how.
     """
     from limbeck.distill.recipe import load_recipe
-    from limbeck.distillation import Distillation, distil
+    from limbeck.distillation import BINDING, Distillation, distil
 
     if isinstance(recipe, str | Path):
         base = Path(recipe).parent if base is None else base
         recipe = load_recipe(Path(recipe))
     folder = Path(out) if out is not None else Path("runs") / recipe.name
-    with open_run(folder, recipe.as_json()) as run:
+    with open_run(folder, recipe.as_json(), binding=BINDING) as run:
         distil(Distillation(recipe, run, Path(base or "."), resume, progress or Silent()), only)
     return run
 
@@ -62,10 +62,16 @@ def read_report(folder: Path) -> dict[str, Any]:
         RunError: There is no run, or it is not finished.
     """
     run = read_run(folder)
-    path = run.path("report.json")
-    if not path.is_file():
-        raise RunError(f"{folder} has no report yet; go on with: limbeck distill RECIPE --resume")
-    return read_json(path)
+    if not run.path("manifest.json").is_file() or not run.path("report.json").is_file():
+        raise RunError(
+            f"{folder} is unfinished (no manifest); go on with: limbeck distill RECIPE --resume"
+        )
+    try:
+        return read_json(run.path("report.json"))
+    except ValueError:
+        raise RunError(
+            f"{run.path('report.json')} is damaged; remove it and distill again"
+        ) from None
 
 
 def report_tables(report: dict[str, Any]) -> Iterator[RenderableType]:

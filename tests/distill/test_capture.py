@@ -58,9 +58,13 @@ def test_capture_goes_on_as_if_it_had_not_stopped(
     tiny_teacher: LocalModel, tiny_documents: list[Document]
 ) -> None:
     ordered = capture_order(tiny_documents)
-    whole = list(capture_documents(tiny_teacher, ordered, SPEC, batch_tokens=1, seed=4))
-    rest = list(capture_documents(tiny_teacher, ordered[7:], SPEC, batch_tokens=1, seed=4))
-    _assert_same(whole[7:], rest)
+    for tokens in (1, 90):
+        whole = list(capture_documents(tiny_teacher, ordered, SPEC, batch_tokens=tokens, seed=4))
+        for skip in (0, 7, len(ordered)):
+            rest = capture_documents(
+                tiny_teacher, ordered, SPEC, batch_tokens=tokens, seed=4, skip=skip
+            )
+            _assert_same(whole[skip:], list(rest))
 
 
 def test_targets_heard_while_writing_are_those_of_the_finished_text(

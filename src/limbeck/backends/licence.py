@@ -41,7 +41,9 @@ def licence_of(folder: Path) -> str | None:
     names come back in SPDX spelling, others as they are written.
     """
     card = folder / "README.md"
-    if card.is_file() and (stated := _stated(front_matter(card.read_text(encoding="utf-8")))):
+    if card.is_file() and (
+        stated := _stated(front_matter(card.read_text(encoding="utf-8", errors="replace")))
+    ):
         return stated
     return _stated(read_json(folder / "config.json"))
 

@@ -33,8 +33,9 @@ def capture_documents(
     *,
     batch_tokens: int,
     seed: int,
+    skip: int = 0,
 ) -> Iterator[Taught]:
-    """Yield each document, in the order given, with the teacher's targets at its loss positions.
+    """Yield each document after the first `skip`, in the order given, with the teacher's targets at its loss positions.
 
     Args:
         teacher: The model to ask.
@@ -42,10 +43,16 @@ def capture_documents(
         spec: What to keep of each distribution.
         batch_tokens: Tokens a forward at the most, padding included; a longer document goes alone.
         seed: Seeds the tail samples, together with each document's tokens.
+        skip: Documents already captured, from the front. Batches stay those of the whole list, for in
+            bfloat16 a document's logits depend on its neighbours in the last places.
     """
     halves = split(teacher.model)
+    before = 0
     for batch in _batches(documents, batch_tokens):
-        yield from _capture_batch(halves, batch, spec, seed)
+        if before + len(batch) > skip:
+            heard = list(_capture_batch(halves, batch, spec, seed))
+            yield from heard[max(0, skip - before) :]
+        before += len(batch)
 
 
 def _batches(documents: Sequence[Document], batch_tokens: int) -> Iterator[list[Document]]:

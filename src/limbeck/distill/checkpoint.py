@@ -36,16 +36,28 @@ def latest(folder: Path) -> Checkpoint | None:
 
 
 def save(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> Checkpoint:
-    """Write a checkpoint in a folder of its own that gets its name last, and keep the newest two."""
+    """Write a checkpoint in a folder of its own that gets its name last, and keep the newest two.
+
+    Raises:
+        TrainingError: The disk is full or cannot be written.
+    """
     final = folder / f"checkpoint-{step:08d}"
     partial = folder / f".checkpoint-{step:08d}.{os.getpid()}.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_file(_tensors(model, optimizer), partial / _TENSORS)
-    sha = sha256_file(partial / _TENSORS)
-    write_json(partial / _MANIFEST, {"step": step, "sha256": sha})
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
+    try:
+        partial.mkdir(parents=True)
+        save_file(_tensors(model, optimizer), partial / _TENSORS)
+        sha = sha256_file(partial / _TENSORS)
+        write_json(partial / _MANIFEST, {"step": step, "sha256": sha})
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(
+            f"checkpoint {final} cannot be written: {error}; the one before is kept, "
+            "make room and go on with --resume"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     _forget_old(folder)
     return Checkpoint(final, step)
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from limbeck.distill.packing import attention_mask
 from limbeck.errors import StudentError
 
 _PROBE_TOKENS = 8
@@ -22,6 +23,56 @@ class Halves:
     def hidden(self, tokens_BT: Tensor, **inputs: Any) -> Tensor:
         """Return the last hidden states [B, T, D]; `inputs` are attention mask and position ids."""
         return self.decoder(tokens_BT, use_cache=False, **inputs)[0]
+
+
+def check_packs(halves: Halves, config: Any, row_length: int) -> None:
+    """Check that documents packed into one row say what each says alone.
+
+    Attention gets a mask of four axes instead of its own. Windows are lost with that, and some attention
+    functions do not take one: a probe of two packed documents finds those.
+
+    Args:
+        halves: The model, in float32.
+        config: Its configuration.
+        row_length: Tokens of a packed row.
+
+    Raises:
+        StudentError: The model reads packed documents differently.
+    """
+    name = type(halves.decoder).__name__
+    window = _window(config)
+    if window is not None and window < row_length:
+        raise StudentError(
+            f"{name} attends within a window of {window} tokens, which packing does not keep; "
+            f"set train.row_length to at most {window}, got {row_length}"
+        )
+    device = halves.head.weight.device
+    one_T = torch.arange(_PROBE_TOKENS, device=device) % len(halves.head.weight)
+    two_T = one_T.flip(0)
+    segments_BT = torch.tensor([[1] * _PROBE_TOKENS + [2] * _PROBE_TOKENS], device=device)
+    positions_BT = torch.arange(_PROBE_TOKENS, device=device).repeat(2)[None]
+    with torch.no_grad():
+        together = halves.hidden(
+            torch.cat([one_T, two_T])[None],
+            attention_mask=attention_mask(segments_BT),
+            position_ids=positions_BT,
+        ).nan_to_num(0.0)
+        alone = torch.cat([halves.hidden(t[None]) for t in (one_T, two_T)], dim=1).nan_to_num(0.0)
+    worst = float((together - alone).abs().max())
+    if not worst <= _PROBE_TOLERANCE * (1 + float(alone.abs().max())):
+        raise StudentError(
+            f"{name} reads packed documents differently (hidden states by up to {worst:.3g}); "
+            "its attention takes no block-diagonal mask, so it cannot be trained here"
+        )
+
+
+def _window(config: Any) -> int | None:
+    """Return the shortest attention window of a model, or None where every layer sees everything."""
+    window = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None)
+    if window is None or (kinds is not None and all(k == "full_attention" for k in kinds)):
+        return None
+    return int(window)
 
 
 def split(model: Any) -> Halves:

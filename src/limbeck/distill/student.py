@@ -99,6 +99,30 @@ def build_student(
     return Student(model, teacher.tokenizer, _record(recipe.init, model, teacher.model, facts))
 
 
+def check_student(
+    recipe: StudentRecipe, teacher: LocalModel, folder_model: LocalModel | None
+) -> None:
+    """Refuse a student that cannot be built, before anything costly is done for it.
+
+    Raises:
+        RecipeError: A size or a configuration key that cannot be.
+        StudentError: The teacher's architecture cannot be pruned.
+        TokenizerMismatchError: The folder's tokenizer is not the teacher's.
+    """
+    match recipe.init:
+        case "prune":
+            have = len(prune.decoder_layers(teacher.model))
+            prune.choose_layers([0.0] * have, recipe.layers or have, recipe.layer_choice)
+            if recipe.intermediate is not None:
+                width = teacher.model.config.intermediate_size
+                prune.choose_neurons(torch.zeros(width), recipe.intermediate)
+        case "folder":
+            if folder_model is not None:
+                _check_tokenizer(teacher, folder_model)
+        case "scratch":
+            scratch_config(teacher.model.config, _overrides(recipe))
+
+
 def save_student(
     model: Any, tokenizer: Any, folder: Path, *, card: str, dtype: Dtype = "float32"
 ) -> None:
@@ -151,17 +175,22 @@ def _pruned(
 
 
 def _from_folder(teacher: LocalModel, given: LocalModel) -> tuple[Any, dict[str, Any]]:
-    if given.tokenizer_sha256 != teacher.tokenizer_sha256:
-        raise TokenizerMismatchError(
-            f"student {given.name} and teacher {teacher.name} turn text into different tokens "
-            f"(tokenizers {given.tokenizer_sha256[:12]} and {teacher.tokenizer_sha256[:12]}, "
-            f"{len(given.tokenizer)} and {len(teacher.tokenizer)} tokens); "
-            "choose a student with the teacher's tokenizer"
-        )
+    _check_tokenizer(teacher, given)
     model = copy.deepcopy(given.model)
     rows = teacher.model.get_input_embeddings().num_embeddings
     notes = _match_rows(model, rows, tokens=len(teacher.tokenizer), name=given.name)
     return model, {"notes": notes}
+
+
+def _check_tokenizer(teacher: LocalModel, given: LocalModel) -> None:
+    if given.tokenizer_sha256 == teacher.tokenizer_sha256:
+        return
+    raise TokenizerMismatchError(
+        f"student {given.name} and teacher {teacher.name} turn text into different tokens "
+        f"(tokenizers {given.tokenizer_sha256[:12]} and {teacher.tokenizer_sha256[:12]}, "
+        f"{len(given.tokenizer)} and {len(teacher.tokenizer)} tokens); "
+        "choose a student with the teacher's tokenizer"
+    )
 
 
 def _match_rows(model: Any, rows: int, *, tokens: int, name: str) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Give a store's head entries to other tools, as Parquet."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,21 @@ def export_parquet(reader: StoreReader, path: Path, k: int) -> int:
 
     Columns: `key`, `heldout`, `position` (index into `tokens` of the document), `token` (there),
     `next_token`, `ids` and `log_probs` (lists, most likely first, at most k), `tail` (the mass outside the
-    *whole* head; what a k below the head's size leaves out is 1 - tail - sum), `entropy` (nats).
+    *whole* head; what a k below the head's size leaves out is 1 - tail - sum), `entropy` (nats). The file
+    gets its name when it is whole.
     """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     rows = 0
-    with pq.ParquetWriter(path, _SCHEMA) as writer:
-        for index in range(len(reader.shards)):
-            for taught in reader.read(index):
-                table = pa.table(_columns(taught, k), schema=_SCHEMA)
-                rows += table.num_rows
-                writer.write_table(table)
+    try:
+        with pq.ParquetWriter(partial, _SCHEMA) as writer:
+            for index in range(len(reader.shards)):
+                for taught in reader.read(index):
+                    table = pa.table(_columns(taught, k), schema=_SCHEMA)
+                    rows += table.num_rows
+                    writer.write_table(table)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     return rows
 
 
