@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -216,6 +218,26 @@ def test_several_parts_make_one_store(tmp_path: Path, make_taught: MakeTaught) -
     first.finish()
     for one, other in zip(taught, StoreReader(tmp_path).documents(), strict=True):
         _same(one, other)
+
+
+@pytest.mark.parametrize("attempt", range(8))
+def test_parts_that_end_together_are_merged_once(
+    tmp_path: Path, make_taught: MakeTaught, attempt: int
+) -> None:
+    parts = 8
+    together = threading.Barrier(parts)
+    writers = [_writer(tmp_path, part=p, parts=parts) for p in range(parts)]
+    for writer, one in zip(writers, make_taught(parts, SPEC), strict=True):
+        writer.append(one)
+
+    def finish(writer: StoreWriter) -> None:
+        together.wait()
+        writer.finish()
+
+    with ThreadPoolExecutor(parts) as pool:
+        list(pool.map(finish, writers))
+    assert len(StoreReader(tmp_path)) == parts
+    assert not list(tmp_path.glob("part-*.json"))
 
 
 def test_a_full_disk_is_a_sentence_and_keeps_what_is_complete(

@@ -1,6 +1,7 @@
 """Write a store: shards as they fill up, the manifest last."""
 
 import errno
+import fcntl
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -95,9 +96,12 @@ class StoreWriter:
             self._flush()
         if not self._records and self._identity.parts == 1:
             raise StoreError(f"store {self._folder} has no documents: nothing was captured")
-        _on_disk(self._folder, lambda: write_json(self._list, {"shards": self._rows()}))
-        if all((self._folder / part_name(p)).is_file() for p in range(self._identity.parts)):
-            merge(self._folder)
+        with (self._folder / IDENTITY).open("rb") as gate:
+            # Parts that end together must not both be the last one.
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            _on_disk(self._folder, lambda: write_json(self._list, {"shards": self._rows()}))
+            if all((self._folder / part_name(p)).is_file() for p in range(self._identity.parts)):
+                merge(self._folder)
         self._finished = True
 
     def __enter__(self) -> Self:
