@@ -78,8 +78,12 @@ def chat(
         str | None, typer.Option(help="Answer this once instead of chatting.")
     ] = None,
     temperature: Annotated[
-        float, typer.Option(min=0.0, help="0 always takes the likeliest token.")
-    ] = 0.0,
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="0 always takes the likeliest token.  [default: a run's generate.temperature, else 0]",
+        ),
+    ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 256,
     seed: Annotated[int, typer.Option(help="Seeds the sampling.")] = 0,
 ) -> None:

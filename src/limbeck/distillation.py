@@ -480,25 +480,27 @@ def _samples(
     for document in chosen:
         prompt = _prompt_of(document)
         texts = {
-            arm: decode(_write(m, prompt), skip_special_tokens=True) for arm, m in models.items()
+            arm: decode(_write(model, prompt, flow.recipe), skip_special_tokens=True)
+            for arm, model in {"teacher": flow.teacher, **models}.items()
         }
-        teacher = decode(_write(flow.teacher, prompt), skip_special_tokens=True)
         flow.progress.advance()
-        yield Sample(prompt=decode(prompt, skip_special_tokens=True), teacher=teacher, **texts)
+        yield Sample(prompt=decode(prompt, skip_special_tokens=True), **texts)
     flow.progress.end()
 
 
-def _write(local: LocalModel, prompt: list[int]) -> list[int]:
-    """Write the likeliest answer, up to the end of the turn."""
+def _write(local: LocalModel, prompt: list[int], recipe: Recipe) -> list[int]:
+    """Write an answer up to the end of the turn: drawn as the run's own text was, else the likeliest one."""
+    temperature = recipe.generate.temperature if recipe.generate else None
     tokens_BT = torch.tensor([prompt], device=local.model.device)
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
         written_BT = local.model.generate(
             tokens_BT,
             attention_mask=torch.ones_like(tokens_BT),
-            do_sample=False,
-            temperature=None,
+            do_sample=temperature is not None,
+            temperature=temperature,
             top_p=None,
-            top_k=None,
+            top_k=0 if temperature is not None else None,
             max_new_tokens=_SAMPLE_TOKENS,
             eos_token_id=sorted(end_tokens(local)) or None,
             pad_token_id=0,

@@ -138,7 +138,7 @@ def open_chat(model: str) -> Chat:
     """
     from limbeck.backends import load
 
-    folder = Path(model)
+    folder, temperature = Path(model), 0.0
     if (folder / "recipe.json").is_file():
         student = folder / "student"
         if not student.is_dir():
@@ -146,21 +146,32 @@ def open_chat(model: str) -> Chat:
                 f"{folder} has no student yet; go on with: limbeck distill RECIPE --resume"
             )
         model = str(student)
-    return Chat(model, load(model, dtype="bfloat16"))
+        temperature = _written_at(folder)
+    return Chat(model, load(model, dtype="bfloat16"), temperature)
+
+
+def _written_at(run: Path) -> float:
+    """Return the temperature at which a run's own text was written, 0 where its text was given."""
+    from limbeck.artefact import read_json
+
+    generate = read_json(run / "recipe.json").get("generate")
+    return generate["temperature"] if generate else 0.0
 
 
 class Chat:
     """A conversation with one model; remembers its turns."""
 
-    def __init__(self, name: str, model: Any) -> None:
+    def __init__(self, name: str, model: Any, temperature: float = 0.0) -> None:
         self.name = name
+        self.temperature = temperature
+        """What an answer is drawn at where the caller states nothing."""
         self._model = model
         self._turns: list[Any] = []
 
     def answer(
-        self, question: str, *, temperature: float, max_new_tokens: int, seed: int
+        self, question: str, *, temperature: float | None, max_new_tokens: int, seed: int
     ) -> Iterator[str]:
-        """Yield the answer to the next question, piece by piece."""
+        """Yield the answer to the next question, piece by piece; temperature 0 takes the likeliest token."""
         from limbeck.backends.talk import stream_reply
         from limbeck.chat import Message
 
@@ -170,7 +181,7 @@ class Chat:
             self._model,
             self._turns,
             max_new_tokens=max_new_tokens,
-            temperature=temperature,
+            temperature=self.temperature if temperature is None else temperature,
             seed=seed,
         ):
             pieces.append(piece)

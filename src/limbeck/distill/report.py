@@ -59,7 +59,7 @@ Verdict = Literal["better", "worse", "undecided"]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One prompt with the greedy or sampled answers of all arms."""
+    """One prompt with an answer of every arm, all drawn alike: as the run's text was, else the likeliest."""
 
     prompt: str
     teacher: str
