@@ -12,7 +12,8 @@ from torch import nn
 
 from limbeck.artefact import read_json, write_json, write_text
 from limbeck.distill.recipe import LoraRecipe
-from limbeck.errors import MissingDependencyError, RecipeError, StudentError
+from limbeck.errors import RecipeError, StudentError
+from limbeck.extras import need
 from limbeck.pretrained import written_whole
 
 ALL_LINEAR = "all-linear"
@@ -35,12 +36,7 @@ def check_adapters(lora: LoraRecipe, model: Any) -> None:
         MissingDependencyError: peft is not installed.
         RecipeError: A target names no linear layer of the model.
     """
-    try:
-        import peft as _
-    except ImportError:
-        raise MissingDependencyError(
-            "student.lora needs the package peft: pip install 'limbeck[lora]'"
-        ) from None
+    need("student.lora", "lora", "peft")
     layers = _linear_layers(model)
     names = {name.rpartition(".")[2] for name in layers}
     for target in lora.targets:
