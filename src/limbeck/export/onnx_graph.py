@@ -57,12 +57,20 @@ def write_onnx(local: LocalModel, folder: Path, quantise: str | None) -> tuple[s
             exported = OnnxExporter().export(decoder, inputs, config)
             exported.save_pretrained(folder)
     except (RuntimeError, ValueError, TypeError, KeyError, AssertionError) as error:
-        line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ExportError(f"--to onnx cannot trace {type(model).__name__}: {line}") from error
+        raise ExportError(
+            f"--to onnx cannot trace {type(model).__name__}: {_first(error)}"
+        ) from error
     with quiet():
         model.generation_config.save_pretrained(folder)
         local.tokenizer.save_pretrained(folder)
     return ()
+
+
+def _first(error: BaseException) -> str:
+    """Return the first line of what went wrong first; the exporter wraps it more than once."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _quantizer(quantise: str | None) -> Any:
