@@ -376,11 +376,12 @@ def _lessons(flow: Distillation) -> list[Taught]:
     vocabulary = read_vocabulary(flow.run.path(VOCABULARY))
     if vocabulary is None:
         return list(_training(flow))
-    taught = list(lessons(_training(flow), vocabulary))
+    row_length = flow.recipe.train.row_length
+    taught = list(lessons(_training(flow), vocabulary, row_length=row_length))
     if not taught:
         raise StudentError(
-            f"student.vocabulary = {len(vocabulary)} leaves no training document whole; keep more tokens, or "
-            'all that the text needs ("corpus")'
+            f"student.vocabulary = {len(vocabulary)} spells every training document longer than "
+            f"train.row_length = {row_length}; keep more tokens, or make rows longer"
         )
     return taught
 
@@ -446,8 +447,7 @@ def _evaluate(flow: Distillation) -> Mapping[str, Any]:
     )[: recipe.evaluate.documents]
     vocabulary, covered = read_vocabulary(flow.run.path(VOCABULARY)), None
     if vocabulary is not None:
-        covered = coverage(heldout, vocabulary)
-        heldout = [d for d in heldout if vocabulary.covers(d)]
+        covered = coverage(heldout, vocabulary, row_length=recipe.train.row_length)
     fidelity = measure_fidelity(
         flow.teacher.model,
         {arm: m.model for arm, m in models.items()},
@@ -484,7 +484,9 @@ def _evaluate(flow: Distillation) -> Mapping[str, Any]:
     write_json(flow.run.path("evaluation.json"), result)
     if vocabulary is None or covered is None or fidelity.lost_mass is None:
         return {}
-    trained = coverage([t.document for t in _training(flow)], vocabulary)
+    trained = coverage(
+        [t.document for t in _training(flow)], vocabulary, row_length=recipe.train.row_length
+    )
     return {"notes": trim_notes(vocabulary, trained, covered, fidelity.lost_mass.value)}
 
 
@@ -529,7 +531,7 @@ def _samples(
     flow.progress.begin("samples", len(chosen), "prompts")
     for document in chosen:
         prompt = _prompt_of(document)
-        theirs = prompt if vocabulary is None else vocabulary.number(np.array(prompt)).tolist()
+        theirs = prompt if vocabulary is None else vocabulary.spell(prompt)
         texts = {
             arm: m.tokenizer.decode(_write(m, theirs), skip_special_tokens=True)
             for arm, m in models.items()

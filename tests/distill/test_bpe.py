@@ -58,6 +58,26 @@ def test_text_whose_tokens_are_kept_falls_into_the_same_tokens(
     assert strings(small, encode(small, text)) == strings(tiny_tokenizer, ids)
 
 
+@settings(deadline=None, max_examples=60)
+@given(keep=st.sets(st.integers(0, 399)))
+def test_the_spelling_of_a_token_is_its_text_in_kept_tokens(
+    keep: set[int], tiny_tokenizer: Any, bpe: Bpe
+) -> None:
+    kept = sorted(bpe.closure(keep | bpe.required()))
+    small, spelling = trimmed_tokenizer(tiny_tokenizer, bpe, kept), bpe.spelling(kept)
+    assert spelling.keys() == set(range(400)) - set(kept)
+    for token, pieces in spelling.items():
+        text = bpe.tokens[token]
+        assert [i.id for i in small.backend_tokenizer.model.tokenize(text)] == list(pieces)
+        assert len(pieces) > 1
+
+
+def test_a_token_that_nothing_shorter_spells_is_required() -> None:
+    whole = Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 2, "a☃": 3}, [("a", "b")]))
+    whole.pre_tokenizer = pre_tokenizers.ByteLevel()
+    assert read_bpe(PreTrainedTokenizerFast(tokenizer_object=whole)).required() == {0, 1, 3}
+
+
 def test_without_a_tokens_ancestors_it_could_not_be_made(tiny_tokenizer: Any, bpe: Bpe) -> None:
     longest = max(bpe.ranks, key=lambda pair: len("".join(pair)))
     token = bpe.ids["".join(longest)]

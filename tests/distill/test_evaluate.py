@@ -3,7 +3,6 @@
 import copy
 import math
 from collections.abc import Generator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -319,24 +318,26 @@ def test_broken_weights_are_an_error_that_names_whose() -> None:
 def test_students_with_fewer_tokens_are_measured_over_those() -> None:
     """The divergence of `vocabulary`, in float64: the teacher's mass for the rest is granted, and reported."""
     kept = np.array(sorted({*range(0, VOCABULARY, 2), 5, 7}))
-    vocabulary = Vocabulary(kept, VOCABULARY)
-    teacher, student, texts = tiny(0), tiny(1, len(kept)), []
-    for text in documents():
-        texts.append(replace(text, tokens_T=kept[text.tokens_T % len(kept)].astype(np.int32)))
+    spelling = {i: (i % 9, i % 5, i % 7) for i in range(VOCABULARY) if i not in kept}
+    vocabulary = Vocabulary(kept, VOCABULARY, spelling)
+    teacher, student, texts = tiny(0), tiny(1, len(kept)), documents()
     heldout = measure(teacher, {"student": student}, texts, vocabulary=vocabulary)
     kl: list[Tensor] = []
     lost: list[Tensor] = []
     nll: list[Tensor] = []
     agrees: list[Tensor] = []
     for text in texts:
-        ours = torch.from_numpy(vocabulary.number(text.tokens_T)).long()
-        tokens = torch.from_numpy(text.tokens_T).long()
+        read = [vocabulary.spell(text.tokens_T[: t + 1]) for t in np.flatnonzero(text.loss_T)]
         with torch.no_grad():
-            p_log = teacher.double()(tokens[None]).logits[0].log_softmax(-1)[text.loss_T]
-            q_log = student.double()(ours[None]).logits[0].log_softmax(-1)[text.loss_T]
-        next_N = ours[1:][torch.from_numpy(text.loss_T[:-1])]
+            tokens_T = torch.from_numpy(text.tokens_T).long()
+            p_log = teacher.double()(tokens_T[None]).logits[0].log_softmax(-1)[text.loss_T]
+            q_log = torch.stack([student.double()(torch.tensor([r])).logits[0, -1] for r in read])
+        q_log = q_log.log_softmax(-1)
+        next_N = text.tokens_T[1:][text.loss_T[:-1]]
         agrees.append(p_log.argmax(-1) == torch.from_numpy(kept)[q_log.argmax(-1)])
-        nll.append(-q_log.gather(-1, next_N[:, None])[:, 0])
+        sayable = np.isin(next_N, kept)
+        ids = torch.from_numpy(np.searchsorted(kept, next_N[sayable]))
+        nll.append(-q_log[torch.from_numpy(sayable)].gather(-1, ids[:, None])[:, 0])
         p_log = p_log[:, kept]
         left_N = p_log.exp().sum(-1)
         kl.append((p_log.exp() * (p_log - left_N.log()[:, None] - q_log)).sum(-1))
@@ -346,10 +347,21 @@ def test_students_with_fewer_tokens_are_measured_over_those() -> None:
     assert arm.kl.value > 0
     assert arm.top1.value == pytest.approx(float(torch.cat(agrees).double().mean()))
     assert arm.perplexity.value == pytest.approx(float(torch.cat(nll).mean().exp()), rel=1e-5)
+    assert heldout.positions == len(torch.cat(kl)) > len(torch.cat(nll))
     assert heldout.lost_mass is not None
     assert heldout.lost_mass.value == pytest.approx(float(torch.cat(lost).mean()), rel=1e-5)
     figures: dict[str, Any] = heldout.as_dict()
     assert figures["teacher"]["lost_mass"] == heldout.lost_mass.value
+
+
+def test_a_text_of_trimmed_tokens_alone_is_refused() -> None:
+    loss_T = np.array([True, True, False])
+    text = Document(np.array([9, 9, 9], np.int32), loss_T, heldout=True, key="k")
+    vocabulary = Vocabulary(np.arange(3), VOCABULARY, {9: (1, 2)})
+    with pytest.raises(
+        CorpusError, match=r"none of the 2 held-out positions .* student\.vocabulary"
+    ):
+        measure(tiny(0), {"student": tiny(1, 3)}, [text], vocabulary=vocabulary)
 
 
 def test_keeping_every_token_measures_as_without_a_trim() -> None:

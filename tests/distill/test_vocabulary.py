@@ -22,7 +22,7 @@ from limbeck.distill.vocabulary import (
     lessons,
     narrowed_targets,
     read_vocabulary,
-    renumbered,
+    respelled,
     said,
     trim_notes,
     write_vocabulary,
@@ -34,7 +34,10 @@ SPEC = StoreSpec(head_threshold=0.15, tail_weight=0.2, tail_samples=5, max_head=
 
 
 def of(kept: Iterable[int]) -> Vocabulary:
-    return Vocabulary(np.array(sorted(set(kept)), dtype=np.int64), TOKENS)
+    """Return a vocabulary that spells each trimmed token as two of its first token."""
+    ids = sorted(set(kept))
+    spelling = {i: (0, 0) for i in range(TOKENS) if i not in ids}
+    return Vocabulary(np.array(ids, dtype=np.int64), TOKENS, spelling)
 
 
 def document(tokens: list[int]) -> Document:
@@ -70,12 +73,22 @@ def test_a_token_that_is_not_kept_has_no_number() -> None:
         of({1, 2}).number(np.array([1, 3]))
 
 
-def test_a_document_changes_its_ids_and_nothing_else() -> None:
-    before = document([5, 9, 5])
-    after = renumbered(before, of({2, 5, 9}))
-    assert after.tokens_T.tolist() == [1, 2, 1]
-    assert after.tokens_T.dtype == np.int32
-    assert (after.loss_T == before.loss_T).all()
+@given(kept=SOME, tokens=st.lists(st.integers(0, TOKENS - 1), min_size=2), data=st.data())
+def test_a_respelled_document_keeps_every_loss_position_where_a_teachers_token_ends(
+    kept: set[int], tokens: list[int], data: st.DataObject
+) -> None:
+    flags = data.draw(st.lists(st.booleans(), min_size=len(tokens), max_size=len(tokens)))
+    loss_T = np.array([*flags[:-1], False])
+    before = Document(np.array(tokens, np.int32), loss_T, heldout=True, key="k")
+    after = respelled(before, vocabulary := of(kept))
+    assert after.positions == before.positions
+    assert (after.heldout, after.key, after.tokens_T.dtype) == (True, "k", np.int32)
+    assert not after.loss_T[-1]
+    assert after.tokens_T.tolist() == vocabulary.spell(tokens)
+    for ours, theirs in zip(
+        np.flatnonzero(after.loss_T), np.flatnonzero(before.loss_T), strict=True
+    ):
+        assert vocabulary.spell(tokens[: theirs + 1]) == after.tokens_T[: ours + 1].tolist()
 
 
 @settings(deadline=None)
@@ -167,20 +180,26 @@ def test_a_position_whose_every_sample_was_trimmed_keeps_no_bucket() -> None:
     assert after.tail_N.tolist() == [0.0, pytest.approx(0.1)]
 
 
-def test_documents_with_a_trimmed_token_are_left_out_and_counted() -> None:
+def test_documents_with_a_trimmed_token_are_read_in_pieces_and_counted() -> None:
     texts = [document([1, 2, 1]), document([1, 3, 2, 3]), document([2, 2])]
     taught = [Taught(d, heard(law(i, d.positions), i)) for i, d in enumerate(texts)]
     vocabulary = of({1, 2})
-    assert [t.document.tokens_T.tolist() for t in lessons(taught, vocabulary)] == [
-        [0, 1, 0],
-        [1, 1],
-    ]
-    counted = coverage(texts, vocabulary)
-    assert counted.as_dict() == {"documents": 3, "left_out": 1, "positions": 6, "trimmed": 2}
+    read = list(lessons(taught, vocabulary, row_length=6))
+    assert [t.document.tokens_T.tolist() for t in read] == [[0, 1, 0], [0, 0, 0, 1, 0, 0], [1, 1]]
+    assert [len(t.targets) for t in read] == [t.document.positions for t in read]
+    assert len(list(lessons(taught, vocabulary, row_length=5))) == 2
+    counted = coverage(texts, vocabulary, row_length=5)
+    assert counted.as_dict() == {
+        "documents": 3,
+        "respelled": 1,
+        "too_long": 1,
+        "positions": 6,
+        "trimmed": 2,
+    }
     notes = trim_notes(vocabulary, counted, counted, 0.0123)
     assert "2 of the teacher's 40 tokens" in notes[0]
     assert "1.230%" in notes[0]
-    assert "1 of 3 in training" in notes[1]
+    assert "in 1 of 3 training documents, of which 1 became longer than a row" in notes[1]
     assert "33.33%" in notes[1]
 
 
@@ -215,9 +234,8 @@ def test_a_size_is_met_to_the_token_and_closed(said_V: list[int], size: int) -> 
         needed=(),
         required={0, 1, 2},
         closure=pieces,
-        teacher_size=TOKENS,
     )
-    kept = set(chosen.kept_K.tolist())
+    kept = set(chosen.tolist())
     assert len(chosen) == size
     assert pieces(kept) == kept >= {0, 1, 2}
 
@@ -229,9 +247,8 @@ def test_the_corpus_size_keeps_what_is_needed_and_nothing_else() -> None:
         needed={20},
         required={0, 1},
         closure=pieces,
-        teacher_size=TOKENS,
     )
-    assert set(chosen.kept_K.tolist()) == {0, 1, 2, 5, 10, 20}
+    assert set(chosen.tolist()) == {0, 1, 2, 5, 10, 20}
 
 
 @pytest.mark.parametrize("size", [2, TOKENS])
@@ -243,7 +260,6 @@ def test_a_size_out_of_range_is_refused_with_the_range(size: int) -> None:
             needed=(),
             required={0, 1, 2},
             closure=pieces,
-            teacher_size=TOKENS,
         )
 
 
@@ -253,3 +269,4 @@ def test_a_vocabulary_comes_back_from_its_file(tmp_path: Path) -> None:
     after = read_vocabulary(tmp_path / "vocabulary.json")
     assert after is not None
     assert (after.kept_K.tolist(), after.teacher_size) == (before.kept_K.tolist(), TOKENS)
+    assert after.spell(range(TOKENS)) == before.spell(range(TOKENS))

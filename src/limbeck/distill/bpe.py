@@ -49,12 +49,16 @@ class Bpe:
     _parents: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
     def required(self) -> set[int]:
-        """Return the ids without which some text cannot be written: single bytes and added tokens."""
-        added = {token["id"] for token in self.content["added_tokens"]}
+        """Return the ids without which some token cannot be written: bytes, added and whole tokens.
+
+        Whole are those with a letter that is no token itself: nothing shorter spells them.
+        """
+        vocabulary: Mapping[str, int] = self.content["model"]["vocab"]
         unknown = self.content["model"].get("unk_token")
+        letters = {token for token in vocabulary if len(token) == 1}
         return (
-            added
-            | {i for token, i in self.content["model"]["vocab"].items() if len(token) == 1}
+            {token["id"] for token in self.content["added_tokens"]}
+            | {i for token, i in vocabulary.items() if token in letters or set(token) - letters}
             | ({self.ids[unknown]} if unknown is not None else set())
         )
 
@@ -69,6 +73,28 @@ class Bpe:
                 waiting.extend(self.parents(token))
         return closed
 
+    def within(self, kept: Collection[int]) -> dict[Pair, int]:
+        """Return the pairs whose parts and whose whole are all kept, with their ranks."""
+        words = {self.tokens[i] for i in kept}
+        return {
+            pair: rank
+            for pair, rank in self.ranks.items()
+            if pair[0] in words and pair[1] in words and pair[0] + pair[1] in words
+        }
+
+    def spelling(self, kept: Collection[int]) -> dict[int, tuple[int, ...]]:
+        """Return how the tokenizer of the kept tokens writes each of the others, each by itself.
+
+        Args:
+            kept: Ids, ascending, closed; their places are the new ids.
+        """
+        ranks, numbers = self.within(kept), {self.tokens[old]: new for new, old in enumerate(kept)}
+        return {
+            i: tuple(numbers[part] for part in joined(token, ranks))
+            for i, token in self.tokens.items()
+            if token not in numbers
+        }
+
     def parents(self, token: int) -> tuple[int, ...]:
         """Return the two ids that are joined last to make a token; none of a byte or an added token."""
         if token not in self._parents:
@@ -82,19 +108,27 @@ def last_merge(token: str, ranks: Mapping[Pair, int]) -> Pair | None:
 
     None where it makes none: the token is a single character, or is never made (an added token).
     """
-    parts = list(token)
-    while len(parts) > 2:
+    pair = cast("Pair", tuple(joined(token, ranks, down_to=2)))
+    return pair if len(pair) == 2 and pair in ranks else None
+
+
+def joined(word: str, ranks: Mapping[Pair, int], *, down_to: int = 1) -> list[str]:
+    """Join the characters of a word as BPE does, until no pair is left or so few parts are.
+
+    Each time the pair of least rank is joined, of equals the leftmost.
+    """
+    parts = list(word)
+    while len(parts) > down_to:
         found = [
             (rank, i)
             for i in range(len(parts) - 1)
             if (rank := ranks.get((parts[i], parts[i + 1]))) is not None
         ]
         if not found:
-            return None
+            break
         _, i = min(found)
         parts[i : i + 2] = [parts[i] + parts[i + 1]]
-    pair = cast("Pair", tuple(parts))
-    return pair if len(parts) == 2 and pair in ranks else None
+    return parts
 
 
 def read_bpe(tokenizer: Any) -> Bpe:
@@ -140,15 +174,12 @@ def trimmed_tokenizer(tokenizer: Any, bpe: Bpe, kept: Collection[int]) -> Any:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
+    ranks = bpe.within(kept)
     numbers = {bpe.tokens[old]: new for new, old in enumerate(sorted(kept))}
     content = json.loads(json.dumps(bpe.content))
     model = content["model"]
     model["vocab"] = {token: numbers[token] for token in model["vocab"] if token in numbers}
-    model["merges"] = [
-        list(pair)
-        for pair in sorted(bpe.ranks, key=bpe.ranks.__getitem__)
-        if pair[0] in numbers and pair[1] in numbers and pair[0] + pair[1] in numbers
-    ]
+    model["merges"] = [list(pair) for pair in sorted(ranks, key=ranks.__getitem__)]
     for token in content["added_tokens"]:
         token["id"] = numbers[token["content"]]
     _renumber_templates(content.get("post_processor"), numbers)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from limbeck.distill.forward import Halves, split
 from limbeck.distill.targets import Bools, Document, Ints
-from limbeck.distill.vocabulary import Vocabulary
+from limbeck.distill.vocabulary import Vocabulary, respelled
 from limbeck.errors import CorpusError, StudentError, TeacherError
 from limbeck.errors import TokenizerMismatchError as MismatchError
 from limbeck.progress import Progress
@@ -185,6 +185,8 @@ class _TeacherReadings:
     nll_N: Doubles
     lost_N: Doubles
     """Probability of the tokens that students do not have."""
+    sayable_N: Bools
+    """Whether students have the realised next token."""
 
 
 class _Numbering:
@@ -192,6 +194,7 @@ class _Numbering:
 
     def __init__(self, vocabulary: Vocabulary | None, device: torch.device) -> None:
         self.trims = vocabulary is not None
+        self._vocabulary = vocabulary
         if vocabulary is not None:
             self._kept_K = torch.from_numpy(vocabulary.kept_K).to(device)
             self._numbers_V = torch.full((vocabulary.teacher_size,), -1, device=device)
@@ -200,6 +203,10 @@ class _Numbering:
     def number(self, ids: Tensor) -> Tensor:
         """Return the students' ids; -1 of a token that they do not have."""
         return self._numbers_V[ids] if self.trims else ids
+
+    def read(self, document: Document) -> Document:
+        """Return a document as students read it, with as many loss positions."""
+        return document if self._vocabulary is None else respelled(document, self._vocabulary)
 
     def kept(self, log_NV: Tensor) -> Tensor:
         """Return the columns that students have."""
@@ -223,7 +230,8 @@ def measure_fidelity(
     time; log-softmax and divergence are float32, sums float64.
 
     Students with fewer tokens than the teacher are measured by the divergence of `vocabulary`; a first choice
-    of the teacher that they do not have is a disagreement, and their perplexity is over their own tokens.
+    of the teacher that they do not have is a disagreement. All perplexities, the teacher's too, are then over
+    the positions whose next token they have.
 
     Args:
         teacher: A causal `transformers` model.
@@ -233,10 +241,10 @@ def measure_fidelity(
         precision: "bf16" multiplies matrices in bfloat16; logits of size 16 then carry errors of up to 0.06.
         batch_tokens: Tokens a forward at the most, padding included; a longer document goes alone.
         progress: Hears of every batch, in documents.
-        vocabulary: The tokens that all students have, which cover every document; None means all tokens.
+        vocabulary: The tokens that all students have; None means all tokens.
 
     Raises:
-        CorpusError: There is no loss position.
+        CorpusError: There is no loss position, or none whose next token the students have.
         TokenizerMismatchError: The vocabularies differ in size.
         TeacherError: The teacher's logits are not finite.
         StudentError: No student is given, a student's logits are not finite, or its logits are not a
@@ -298,7 +306,7 @@ def _read(
 ) -> tuple[_TeacherReadings, dict[str, _Readings]]:
     starts = np.concatenate([[0], np.cumsum([d.positions for d in documents])])
     total = int(starts[-1])
-    said = _TeacherReadings(np.empty(total), np.zeros(total))
+    said = _TeacherReadings(np.empty(total), np.zeros(total), np.ones(total, np.bool_))
     readings = {
         name: _Readings(np.empty(total), np.empty(total, np.bool_), np.empty(total))
         for name in students
@@ -350,18 +358,21 @@ def _read_batch(
     tokens_BT, real_BT, loss_BT = (x.to(device) for x in _right_padded(documents))
     next_N = tokens_BT[:, 1:][loss_BT[:, :-1]]
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        ids_BT = numbering.number(tokens_BT).clamp(min=0)  # padding may be no token of theirs
+        ours = teacher.hidden(tokens_BT, attention_mask=real_BT)[loss_BT]
+        tokens_BT, real_BT, loss_BT = (
+            x.to(device) for x in _right_padded([numbering.read(d) for d in documents])
+        )
         theirs = {
-            name: half.hidden(ids_BT, attention_mask=real_BT)[loss_BT]
+            name: half.hidden(tokens_BT, attention_mask=real_BT)[loss_BT]
             for name, half in students.items()
         }
-        ours = teacher.hidden(tokens_BT, attention_mask=real_BT)[loss_BT]
         for tile in torch.arange(len(next_N), device=device).split(_HEAD_ROWS):
             places = where[tile.cpu().numpy()]
             next_n = next_N[tile]
             p_log = _log_softmax(teacher.head(ours[tile]))
             said.nll_N[places] = _nll(p_log, next_n)
             top_N, next_n = numbering.number(p_log.argmax(-1)), numbering.number(next_n)
+            said.sayable_N[places] = (next_n >= 0).cpu().numpy()
             p_log = numbering.kept(p_log)
             p_NV = p_log.exp()
             left_N = p_NV.sum(-1) if numbering.trims else torch.ones_like(p_NV[:, 0])
@@ -372,7 +383,7 @@ def _read_batch(
                 kl_N = (p_NV * (p_log - q_log)).sum(-1) - torch.special.xlogy(left_N, left_N)
                 arm.kl_N[places] = kl_N.cpu().numpy()
                 arm.agrees_N[places] = (q_log.argmax(-1) == top_N).cpu().numpy()
-                arm.nll_N[places] = _nll(q_log, next_n)
+                arm.nll_N[places] = _nll(q_log, next_n.clamp(min=0))
 
 
 def _right_padded(documents: Sequence[Document]) -> tuple[Tensor, Tensor, Tensor]:
@@ -430,6 +441,15 @@ def _summarise(
     document_N = np.repeat(np.arange(len(documents)), [d.positions for d in documents])
     spots_N = np.concatenate([answer_positions(d.loss_T) for d in documents])
     realised_N = np.concatenate([d.tokens_T[1:][d.loss_T[:-1]] for d in documents])
+    if not said.sayable_N.any():
+        raise CorpusError(
+            f"none of the {len(document_N)} held-out positions has a next token that the students have; "
+            "raise student.vocabulary"
+        )
+
+    def perplexity(nll_N: Doubles) -> Estimate:
+        return _exp(mean_by_document(nll_N[said.sayable_N], document_N[said.sayable_N]))
+
     positions = _position_buckets(spots_N)
     frequencies = _frequency_buckets(token_counts_V[realised_N])
     arms = {
@@ -437,7 +457,7 @@ def _summarise(
             kl=mean_by_document(arm.kl_N, document_N),
             kl_tails=_tails(arm.kl_N),
             top1=_cut(mean_by_document(arm.agrees_N, document_N), 0, 1),
-            perplexity=_exp(mean_by_document(arm.nll_N, document_N)),
+            perplexity=perplexity(arm.nll_N),
             by_position=_buckets(positions, arm.kl_N, document_N),
             by_frequency=_buckets(frequencies, arm.kl_N, document_N),
         )
@@ -446,7 +466,7 @@ def _summarise(
     return Heldout(
         documents=len(documents),
         positions=len(document_N),
-        teacher_perplexity=_exp(mean_by_document(said.nll_N, document_N)),
+        teacher_perplexity=perplexity(said.nll_N),
         arms=arms,
         differences=_differences(readings, document_N),
         lost_mass=_cut(mean_by_document(said.lost_N, document_N), 0, 1) if trims else None,

@@ -7,7 +7,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -110,7 +109,7 @@ def measure_speed(
         rounds: Timed generations of each model, at least 1.
         clock: Returns seconds; only differences are used.
         progress: Hears of every round.
-        vocabulary: The tokens that the student has, those of every prompt among them; None means the teacher's.
+        vocabulary: The tokens that the student has; None means the teacher's.
 
     Raises:
         RunError: There is no prompt, or a prompt without tokens, or nothing to generate.
@@ -122,7 +121,7 @@ def measure_speed(
     models = {"teacher": teacher.eval(), "student": student.eval()}
     read = {"teacher": prompts, "student": prompts}
     if vocabulary is not None:
-        read["student"] = [vocabulary.number(np.array(prompt)).tolist() for prompt in prompts]
+        read["student"] = [vocabulary.spell(prompt) for prompt in prompts]
     progress.begin("time", rounds, "rounds")
     for name, model in models.items():
         write_greedily(model, read[name][0], tokens)

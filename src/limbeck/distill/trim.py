@@ -28,7 +28,6 @@ def check_trims(teacher: LocalModel, size: Size) -> None:
         needed=(),
         required=required,
         closure=bpe.closure,
-        teacher_size=tokens,
     )
 
 
@@ -41,14 +40,11 @@ def decide(teacher: LocalModel, taught: Iterable[Taught], size: Size) -> Vocabul
     """
     bpe, required = _required(teacher)
     said_V, needed = said(taught, len(teacher.tokenizer))
-    return choose_tokens(
-        size,
-        said_V=said_V,
-        needed=needed,
-        required=required,
-        closure=bpe.closure,
-        teacher_size=teacher.model.get_input_embeddings().weight.shape[0],
+    kept_K = choose_tokens(
+        size, said_V=said_V, needed=needed, required=required, closure=bpe.closure
     )
+    rows = teacher.model.get_input_embeddings().weight.shape[0]
+    return Vocabulary(kept_K, rows, bpe.spelling(kept_K.tolist()))
 
 
 def trim(model: Any, tokenizer: Any, vocabulary: Vocabulary) -> Any:

@@ -11,17 +11,22 @@ mass for everything else. It is at least 0, is 0 where q is the teacher given K,
 what is left of it; a position at which the teacher wants a trimmed token teaches little. Only forward KL
 allows this with sparse targets: its gradient by logits, (1 - l) q - p, needs no more than the entries that
 are left, and they stay unbiased. The mass that is lost is reported, never spread over the others.
+
+A trimmed token in a text is read as the pieces that the trimmed tokenizer spells it with. The teacher's
+positions lie where its tokens end, so each is the student's position after the last of those pieces: text
+keeps all its loss positions. Between the pieces the teacher said nothing, so there is no loss there.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from limbeck.artefact import read_json, write_json
+from limbeck.artefact import read_json, write_text
 from limbeck.distill.targets import Bools, Document, Floats, Ints, SparseTargets, Taught
 from limbeck.errors import RecipeError
 
@@ -39,6 +44,8 @@ class Vocabulary:
     """Teacher ids, ascending, distinct."""
     teacher_size: int
     """Rows of the teacher's embedding."""
+    spelling: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    """The student's ids of the pieces of each trimmed token; rows that stand for no text have none."""
 
     def __len__(self) -> int:
         """Return the number of kept tokens."""
@@ -59,9 +66,23 @@ class Vocabulary:
             raise KeyError(f"token {int(ids[~self.holds(ids)][0])} is not kept")
         return np.searchsorted(self.kept_K, ids).astype(np.int32)
 
-    def covers(self, document: Document) -> bool:
-        """Tell whether every token of a document is kept."""
-        return bool(self.holds(document.tokens_T).all())
+    def pieces(self, ids: npt.NDArray[np.integer]) -> list[Sequence[int]]:
+        """Return the student's ids of each of the teacher's tokens: its number, or its pieces.
+
+        Raises:
+            KeyError: A token that is neither kept nor spelled.
+        """
+        places = np.searchsorted(self.kept_K, ids).tolist()
+        return [
+            (place,) if held else self.spelling[token]
+            for token, place, held in zip(
+                ids.tolist(), places, self.holds(ids).tolist(), strict=True
+            )
+        ]
+
+    def spell(self, ids: Iterable[int]) -> list[int]:
+        """Return a text in the student's tokens."""
+        return [i for piece in self.pieces(np.array([*ids], dtype=np.int64)) for i in piece]
 
 
 def choose_tokens(
@@ -71,9 +92,8 @@ def choose_tokens(
     needed: Iterable[int],
     required: Iterable[int],
     closure: Closure,
-    teacher_size: int,
-) -> Vocabulary:
-    """Return the tokens to keep.
+) -> Ints:
+    """Return the tokens to keep, ascending.
 
     Args:
         size: How many, or `corpus`: what is needed and required, and nothing else.
@@ -82,7 +102,6 @@ def choose_tokens(
         needed: Tokens of the training text and of the teacher's heads there.
         required: Tokens without which no text can be written: bytes and special tokens.
         closure: What a token is made of must be kept with it, or it could not be made.
-        teacher_size: Rows of the teacher's embedding.
 
     Raises:
         RecipeError: Fewer tokens than required, or not fewer than the teacher's.
@@ -90,7 +109,7 @@ def choose_tokens(
     kept = closure(required)
     if size == "corpus":
         kept |= closure(needed)
-        return Vocabulary(np.array(sorted(kept), dtype=np.int64), teacher_size)
+        return np.array(sorted(kept), dtype=np.int64)
     tokens = len(said_V)
     if not len(kept) <= size < tokens:
         raise RecipeError(
@@ -103,7 +122,7 @@ def choose_tokens(
             more = closure([token]) - kept
             if len(kept) + len(more) <= size:
                 kept |= more
-    return Vocabulary(np.array(sorted(kept), dtype=np.int64), teacher_size)
+    return np.array(sorted(kept), dtype=np.int64)
 
 
 def said(taught: Iterable[Taught], tokens: int) -> tuple[Floats, set[int]]:
@@ -129,22 +148,24 @@ def said(taught: Iterable[Taught], tokens: int) -> tuple[Floats, set[int]]:
     return said_V.astype(np.float32), needed
 
 
-def renumbered(document: Document, vocabulary: Vocabulary) -> Document:
-    """Return a document in the student's ids.
+def respelled(document: Document, vocabulary: Vocabulary) -> Document:
+    """Return a document in the student's tokens; loss positions keep their number and their order."""
+    pieces = vocabulary.pieces(document.tokens_T)
+    ends_T = np.cumsum([len(piece) for piece in pieces]) - 1
+    loss_T = np.zeros(int(ends_T[-1]) + 1, np.bool_)
+    loss_T[ends_T[document.loss_T]] = True
+    tokens_T = np.array([i for piece in pieces for i in piece], dtype=np.int32)
+    return replace(document, tokens_T=tokens_T, loss_T=loss_T)
 
-    Raises:
-        KeyError: A token of it is not kept.
-    """
-    return replace(document, tokens_T=vocabulary.number(document.tokens_T))
 
-
-def lessons(taught: Iterable[Taught], vocabulary: Vocabulary) -> Iterator[Taught]:
-    """Yield, in the student's ids, the documents whose every token is kept; the others are left out."""
+def lessons(
+    taught: Iterable[Taught], vocabulary: Vocabulary, *, row_length: int
+) -> Iterator[Taught]:
+    """Yield training documents in the student's tokens; those longer than a row then are left out."""
     for one in taught:
-        if vocabulary.covers(one.document):
-            yield Taught(
-                renumbered(one.document, vocabulary), narrowed_targets(one.targets, vocabulary)
-            )
+        document = respelled(one.document, vocabulary)
+        if len(document.tokens_T) <= row_length:
+            yield Taught(document, narrowed_targets(one.targets, vocabulary))
 
 
 def narrowed_targets(targets: SparseTargets, vocabulary: Vocabulary) -> SparseTargets:
@@ -179,7 +200,13 @@ def narrowed_targets(targets: SparseTargets, vocabulary: Vocabulary) -> SparseTa
 
 def write_vocabulary(path: Path, vocabulary: Vocabulary) -> None:
     """Write a vocabulary as JSON, atomically."""
-    write_json(path, {"teacher_size": vocabulary.teacher_size, "kept": vocabulary.kept_K.tolist()})
+    spelling = {str(token): list(pieces) for token, pieces in vocabulary.spelling.items()}
+    value = {
+        "teacher_size": vocabulary.teacher_size,
+        "kept": vocabulary.kept_K.tolist(),
+        "spelling": spelling,
+    }
+    write_text(path, json.dumps(value) + "\n")
 
 
 def read_vocabulary(path: Path) -> Vocabulary | None:
@@ -187,7 +214,8 @@ def read_vocabulary(path: Path) -> Vocabulary | None:
     if not path.is_file():
         return None
     value = read_json(path)
-    return Vocabulary(np.array(value["kept"], dtype=np.int64), value["teacher_size"])
+    spelling = {int(token): pieces for token, pieces in value["spelling"].items()}
+    return Vocabulary(np.array(value["kept"], dtype=np.int64), value["teacher_size"], spelling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +223,10 @@ class Coverage:
     """How much of some text a vocabulary can say."""
 
     documents: int
-    left_out: int
-    """Documents that hold a trimmed token."""
+    respelled: int
+    """Documents with a trimmed token, which are longer for it."""
+    too_long: int
+    """Of those, documents that no longer fit a row."""
     positions: int
     trimmed: int
     """Loss positions whose realised token is trimmed."""
@@ -206,12 +236,14 @@ class Coverage:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def coverage(documents: Sequence[Document], vocabulary: Vocabulary) -> Coverage:
-    """Count the documents, and the realised tokens at loss positions, that a vocabulary cannot say."""
+def coverage(documents: Sequence[Document], vocabulary: Vocabulary, *, row_length: int) -> Coverage:
+    """Count the documents, and the realised tokens at loss positions, that hold a trimmed token."""
     next_kept = [vocabulary.holds(d.tokens_T[1:][d.loss_T[:-1]]) for d in documents]
+    lengths = [len(vocabulary.spell(d.tokens_T)) for d in documents]
     return Coverage(
         documents=len(documents),
-        left_out=sum(not vocabulary.covers(d) for d in documents),
+        respelled=sum(not vocabulary.holds(d.tokens_T).all() for d in documents),
+        too_long=sum(length > row_length for length in lengths),
         positions=sum(len(kept_N) for kept_N in next_kept),
         trimmed=sum(int((~kept_N).sum()) for kept_N in next_kept),
     )
@@ -225,7 +257,7 @@ def trim_notes(
     Args:
         vocabulary: What was kept.
         trained: Of the training documents.
-        heldout: Of the held-out documents that would have been measured.
+        heldout: Of the measured documents.
         lost_mass: The teacher's mean probability of trimmed tokens at the measured positions.
     """
     share = heldout.trimmed / max(1, heldout.positions)
@@ -233,7 +265,8 @@ def trim_notes(
         f"The student has {len(vocabulary):,} of the teacher's {vocabulary.teacher_size:,} tokens. Its KL is over "
         "{each of its tokens, everything else}, the teacher's mass for everything else granted; that mass is "
         f"{lost_mass:.3%} on average. It does not compare with the KL of a student that has all tokens.",
-        f"Documents with a trimmed token are left out: {trained.left_out:,} of {trained.documents:,} in training, "
-        f"{heldout.left_out:,} of {heldout.documents:,} held out; of all held-out positions {share:.2%} have a "
-        "trimmed next token.",
+        f"Trimmed tokens are read in pieces: in {trained.respelled:,} of {trained.documents:,} training documents, "
+        f"of which {trained.too_long:,} became longer than a row and are left out, and in {heldout.respelled:,} of "
+        f"{heldout.documents:,} held-out ones. Of the held-out positions {share:.2%} have a trimmed next token; "
+        "perplexities are over the others.",
     )
