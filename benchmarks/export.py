@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--positions", type=int, default=48, help="positions that are compared")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    console = Console()
+    console = Console(width=110)
     with tempfile.TemporaryDirectory() as scratch:
         found = measure(options.model, options.to, options.positions, Path(scratch), console)
     console.print(table(found))

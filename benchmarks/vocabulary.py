@@ -60,6 +60,8 @@ _CALIBRATION = 64
 _CHUNK = 256
 _ROUNDS = 5
 _SPEED_TOKENS = 48
+_WIDTH = 110
+"""Columns of the table, wherever it is printed."""
 
 Say = Callable[[str], None]
 FULL, SAME_LAYERS, SAME_PARAMETERS, CORPUS = "full", "same layers", "same parameters", "corpus"
@@ -83,12 +85,10 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, help="prompts answered; 512, or 96 with --quick")
     parser.add_argument("--other-text", type=Path, default=_OTHER, help="text outside the domain")
     options = parser.parse_args()
-    recipe = load_recipe(
-        _RECIPE, [f"corpus.limit={options.prompts or (96 if options.quick else 512)}"]
-    )
+    recipe = load_quickstart(options.prompts or (96 if options.quick else 512))
     other = _text(options.other_text)[: 40_000 if options.quick else 200_000]
     teacher = load(recipe.teacher.model, dtype=recipe.teacher.dtype)
-    console, started = Console(), time.perf_counter()
+    console, started = Console(width=_WIDTH), time.perf_counter()
 
     def say(line: str) -> None:
         console.print(f"{time.perf_counter() - started:6.0f} s  {line}", highlight=False)
@@ -101,6 +101,11 @@ def main() -> None:
     found = {"quick": options.quick} | found
     console.print(table(found))
     print(json.dumps(found))
+
+
+def load_quickstart(prompts: int) -> Recipe:
+    """Return the quickstart's recipe with so many prompts."""
+    return load_recipe(_RECIPE, [f"corpus.limit={prompts}"])
 
 
 def answers(teacher: LocalModel, recipe: Recipe) -> list[Taught]:
@@ -161,12 +166,10 @@ def measure(
     }
     runs = []
     for seed in range(seeds):
-        trained = {
-            name: _trained(s, arms[name], training, recipe, seed) for name, s in starts.items()
-        }
-        students = {name: student for name, (student, _) in trained.items()}
+        ended = {name: trained(s, arms[name], training, recipe, seed) for name, s in starts.items()}
+        students = {name: student for name, (student, _) in ended.items()}
         figures = _figures(teacher, students, trims, vocabulary, heldout, recipe)
-        for name, (_, seconds) in trained.items():
+        for name, (_, seconds) in ended.items():
             figures[name]["train_seconds"] = seconds
             say(f"seed {seed}  {name:16} KL {figures[name]['kl'][0]:.4f}  trained {seconds:.0f} s")
         figures["speed_ratio"] = _speed(students, arms, heldout)
@@ -209,7 +212,7 @@ def _arms(teacher: LocalModel, trim: Vocabulary, corpus: Vocabulary, layers: int
     }
 
 
-def _trained(
+def trained(
     start: Student, arm: Arm, training: Sequence[Taught], recipe: Recipe, seed: int
 ) -> tuple[Student, float]:
     """Train a copy of a start as a run would, and return it with the seconds of its steps."""
