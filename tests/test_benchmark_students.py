@@ -107,7 +107,9 @@ def test_heads_are_dropped_as_if_they_said_nothing(
             layer.self_attn.o_proj.weight[:, gone * 32 : (gone + 1) * 32] = 0
         tokens = torch.from_numpy(documents[0].tokens_T).long()[None]
         torch.testing.assert_close(small(tokens).logits, zeroed(tokens).logits)
-    found = shapes.measure(teacher, taught, recipe, 2, 1, lambda _line: None)
+    said: list[str] = []
+    found = shapes.measure(teacher, taught, recipe, 2, 1, said.append)
+    assert len(said) == len(found["shapes"])
     sizes = [shape["parameters"] for shape in found["shapes"].values()]
     assert np.ptp(sizes) < 0.35 * max(sizes)
     assert found["runs"][0]["depth"]["kl"][0] > 0

@@ -1,5 +1,6 @@
 """Engines that run what was exported, and small models of every family that can be."""
 
+import importlib
 import json
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,8 +20,7 @@ class LlamaCpp:
     """llama.cpp with one GGUF file, in this process, listening on the loopback interface."""
 
     def __init__(self, path: Path) -> None:
-        import xllamacpp
-
+        xllamacpp: Any = importlib.import_module("xllamacpp")  # compiled, without types
         settings = xllamacpp.CommonParams()
         settings.model.path = str(path)
         settings.n_ctx, settings.n_parallel = 256, 1

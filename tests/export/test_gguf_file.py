@@ -147,7 +147,8 @@ def test_bfloat16_weights_stay_bfloat16(tiny: LocalModel, tmp_path: Path) -> Non
 
 
 def test_rows_that_no_block_fits_are_kept_and_told(tiny: LocalModel, tmp_path: Path) -> None:
-    config = LlamaConfig(**SIZES | {"intermediate_size": 90})
+    sizes: dict[str, Any] = SIZES | {"intermediate_size": 90}
+    config = LlamaConfig(**sizes)
     odd = replace(tiny, model=LlamaForCausalLM(config).eval())
     (note,) = write_gguf(odd, tmp_path / "m.gguf", "q4_0")
     assert "2 tensors, blk.0.ffn_down.weight among them" in note

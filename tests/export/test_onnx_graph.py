@@ -27,7 +27,7 @@ class Session:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(
+        self._session: Any = onnxruntime.InferenceSession(
             path, options, providers=["CPUExecutionProvider"]
         )
         self._past = {

@@ -40,7 +40,8 @@ def write_onnx(local: LocalModel, folder: Path, quantise: str | None) -> tuple[s
         MissingDependencyError: A package of the extra is not installed.
     """
     need("--to onnx", "onnx", "onnx", "onnxscript", "onnxruntime")
-    from transformers.exporters import OnnxConfig, OnnxExporter
+    from transformers.exporters.configs import OnnxConfig
+    from transformers.exporters.exporter_onnx import OnnxExporter
     from transformers.exporters.utils import decompose_for_generation
 
     model = copy.deepcopy(local.model).float().eval()
@@ -51,7 +52,7 @@ def write_onnx(local: LocalModel, folder: Path, quantise: str | None) -> tuple[s
     }
     try:
         with _in_silence():
-            parts = decompose_for_generation(model, probe, multi_token_decode=True)
+            parts: Any = decompose_for_generation(model, probe, multi_token_decode=True)
             decoder, inputs = parts["decode"]
             config = OnnxConfig(dynamic=True, quantizer=_quantizer(quantise))
             exported = OnnxExporter().export(decoder, inputs, config)
@@ -76,7 +77,10 @@ def _first(error: BaseException) -> str:
 def _quantizer(quantise: str | None) -> Any:
     if quantise is None:
         return None
-    from transformers.exporters import OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
+    from transformers.exporters.quantizers.quantizer_onnxruntime import (
+        OnnxRuntimeDynamicConfig,
+        OnnxRuntimeQuantizer,
+    )
 
     return OnnxRuntimeQuantizer(OnnxRuntimeDynamicConfig(per_channel=True))
 
