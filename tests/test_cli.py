@@ -147,7 +147,7 @@ def test_help_takes_less_than_half_a_second_of_work(tmp_path: Path) -> None:
     assert min(seconds() for _ in range(3)) < 0.5
 
 
-@pytest.mark.parametrize("command", ["", "distill", "store", "chat"])
+@pytest.mark.parametrize("command", ["", "distill", "store", "chat", "export"])
 def test_help_imports_nothing_heavy(command: str, tmp_path: Path) -> None:
     words = [sys.executable, "-X", "importtime", LIMBECK, *command.split(), "--help"]
     done = subprocess.run(
@@ -460,6 +460,26 @@ def test_chat_answers_one_prompt_on_standard_output_alone(place: Path) -> None:
     assert answer.code == 0, answer.err
     assert answer.out.strip()
     assert answer.err == ""
+
+
+def test_a_runs_student_is_exported_and_a_second_time_refused(place: Path) -> None:
+    words = ("export", "run", "--to", "gguf", "--quantise", "q8_0", "--out", "gguf")
+    answer = limbeck(*words, cwd=place)
+    assert answer.code == 0, answer.err
+    assert answer.out.startswith("gguf: gguf, ")
+    assert answer.err == ""
+    assert {p.name for p in (place / "gguf").iterdir()} == {
+        "model.gguf",
+        "README.md",
+        "exported.json",
+    }
+    assert "gguf is there already" in sentence(limbeck(*words, cwd=place))
+    assert "nowhere" in sentence(
+        limbeck("export", "nowhere", "--to", "onnx", "--out", "x", cwd=place)
+    )
+    assert "got q9" in sentence(
+        limbeck("export", "run", "--to", "gguf", "--quantise", "q9", "--out", "x", cwd=place)
+    )
 
 
 def test_chat_talks_until_the_input_ends(place: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from jsonschema import Draft202012Validator
+from safetensors.torch import load_file
 
 import limbeck
 from limbeck.artefact import hash_tree, read_json
@@ -20,8 +21,9 @@ from limbeck.errors import (
     TermsError,
     TokenizerMismatchError,
 )
-from limbeck.workbench import verify_store
+from limbeck.workbench import open_chat, verify_store
 
+GREEDY: dict[str, Any] = {"temperature": 0.0, "max_new_tokens": 4, "seed": 0}
 SCHEMA = Path(__file__).parents[1] / "docs" / "report.schema.json"
 
 
@@ -351,3 +353,45 @@ def test_a_recipe_whose_answers_leave_no_room_for_prompts_is_refused(tmp_path: P
         RecipeError, match=r"generate\.max_new_tokens \(96\) below corpus\.max_length"
     ):
         recipe(tmp_path, generate__max_new_tokens=96)
+
+
+def test_a_trimmed_student_goes_from_corpus_to_report(
+    tiny_teacher_folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "trimmed"
+    limbeck.distill(recipe(tiny_teacher_folder, student__vocabulary=380), out=run)
+    report = read_json(run / "report.json")
+    Draft202012Validator(read_json(SCHEMA)).validate(report)
+    assert read_json(run / "student" / "config.json")["vocab_size"] == 380
+    assert len(read_json(run / "vocabulary.json")["kept"]) == 380
+    assert 0 < report["heldout"]["teacher"]["lost_mass"] < 0.2
+    notes = " ".join(report["loss"]["notes"])
+    assert "380 of the teacher's 400 tokens" in notes
+    assert "read in pieces" in notes
+    assert "vocabulary.json" in read_json(run / "manifest.json")["files"]
+    assert isinstance("".join(open_chat(str(run)).answer("hello", **GREEDY)), str)
+
+
+@pytest.mark.parametrize("vocabulary", [None, 380])
+def test_an_adapted_student_is_saved_merged_and_apart(
+    vocabulary: int | None, tiny_teacher_folder: Path, tmp_path: Path
+) -> None:
+    """Layers, width, vocabulary and adapters together."""
+    pytest.importorskip("peft")
+    student: dict[str, Any] = {"layers": 3, "intermediate": 96, "lora": {"rank": 4}}
+    if vocabulary is not None:
+        student["vocabulary"] = vocabulary
+    run = tmp_path / "adapted"
+    limbeck.distill(recipe(tiny_teacher_folder, student=student), out=run)
+    record = read_json(run / "steps" / "build.json")["facts"]["record"]
+    assert 0 < record["trainable_parameters"] < record["parameters"] / 3
+    assert record["kept_activity"] is not None
+    names = {p.name for p in (run / "adapter").iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "README.md"} <= names
+    assert not [n for n in load_file(run / "student" / "model.safetensors") if "lora" in n]
+    start = load_file(run / "controls" / "undistilled" / "model.safetensors")
+    end = load_file(run / "student" / "model.safetensors")
+    moved = {n for n in start if not torch.equal(start[n].bfloat16(), end[n])}
+    assert moved
+    assert not [n for n in moved if "embed" in n or "norm" in n]
+    assert str(tmp_path) not in (run / "adapter" / "adapter_config.json").read_text()

@@ -109,6 +109,28 @@ def chat(
 
 
 @app.command()
+def export(
+    model: Annotated[
+        str, typer.Argument(help="A run's folder, a model folder, hf:… or packaged:…")
+    ],
+    to: Annotated[str, typer.Option(help="safetensors, gguf or onnx.")],
+    out: Annotated[Path, typer.Option(help="The folder to write; absent or empty.")],
+    quantise: Annotated[
+        str | None,
+        typer.Option(
+            help="Number format of the weights: gguf f32, bf16, f16, q8_0, q5_1, q4_0; onnx int8; "
+            "safetensors float32, bfloat16, float16. [default: as they are]"
+        ),
+    ] = None,
+) -> None:
+    """Write a student in a format that another engine runs."""
+    from limbeck.workbench import export_model
+
+    for line in export_model(model, out, to, quantise):
+        print(line)
+
+
+@app.command()
 def doctor() -> None:
     """Say what this machine has, what is missing, and how to get it."""
     from limbeck.doctor import examine, table

@@ -16,6 +16,7 @@ import torch
 from limbeck import backends
 from limbeck.artefact import read_json, sha256_file, write_json, write_text
 from limbeck.distill import checkpoint
+from limbeck.distill.adapter import add_adapters, merge_adapters, save_adapters
 from limbeck.distill.capture import (
     answer_prompts,
     capture_documents,
@@ -49,7 +50,16 @@ from limbeck.distill.student import (
 )
 from limbeck.distill.targets import Document, Taught
 from limbeck.distill.train import LOG, read_log, train
-from limbeck.errors import RecipeError, RunError, TeacherError
+from limbeck.distill.trim import decide
+from limbeck.distill.vocabulary import (
+    Vocabulary,
+    coverage,
+    lessons,
+    read_vocabulary,
+    trim_notes,
+    write_vocabulary,
+)
+from limbeck.errors import RecipeError, RunError, StudentError, TeacherError
 from limbeck.lineage import DataPart, Lineage, ModelPart, lineage_bom
 from limbeck.model import LocalModel
 from limbeck.pipeline import Step, run_steps
@@ -61,6 +71,8 @@ from limbeck.workers import run_workers
 STUDENT = "student"
 UNDISTILLED = "controls/undistilled"
 CROSS_ENTROPY = "controls/cross_entropy"
+VOCABULARY = "vocabulary.json"
+ADAPTER = "adapter"
 _CALIBRATION_DOCUMENTS = 64
 _PILOT_DOCUMENTS = 8
 _PART_SEED = 1_000_000_007
@@ -324,12 +336,17 @@ def _build(flow: Distillation) -> Mapping[str, Any]:
     flow.progress.begin("build", None, "")
     documents = sorted((t.document for t in _training(flow)), key=lambda d: d.key)
     calibration = documents[:_CALIBRATION_DOCUMENTS]
+    vocabulary = None
+    if recipe.student.vocabulary is not None:
+        vocabulary = decide(flow.teacher, _training(flow), recipe.student.vocabulary)
+        write_vocabulary(flow.run.path(VOCABULARY), vocabulary)
     student = build_student(
         recipe.student,
         flow.teacher,
         calibration,
         seed=recipe.seed,
         folder_model=_student_folder(flow),
+        vocabulary=vocabulary,
     )
     check_packs(split(student.model), student.model.config, recipe.train.row_length)
     card = f"The start of `{recipe.name}`, before any training: a control.\n"
@@ -354,6 +371,21 @@ def _training(flow: Distillation) -> Iterator[Taught]:
     return (t for t in flow.store.documents() if not t.document.heldout)
 
 
+def _lessons(flow: Distillation) -> list[Taught]:
+    """Return what the student is trained on, in its own tokens."""
+    vocabulary = read_vocabulary(flow.run.path(VOCABULARY))
+    if vocabulary is None:
+        return list(_training(flow))
+    row_length = flow.recipe.train.row_length
+    taught = list(lessons(_training(flow), vocabulary, row_length=row_length))
+    if not taught:
+        raise StudentError(
+            f"student.vocabulary = {len(vocabulary)} spells every training document longer than "
+            f"train.row_length = {row_length}; keep more tokens, or make rows longer"
+        )
+    return taught
+
+
 def _arms(recipe: Recipe) -> dict[str, tuple[str, LossSpec]]:
     """Return each arm that is trained, with its folder and objective; all start and go the same way."""
     arms = {"student": (STUDENT, _loss_spec(recipe))}
@@ -363,7 +395,7 @@ def _arms(recipe: Recipe) -> dict[str, tuple[str, LossSpec]]:
 
 
 def _train(flow: Distillation) -> Mapping[str, Any]:
-    recipe, taught = flow.recipe, list(_training(flow))
+    recipe, taught = flow.recipe, _lessons(flow)
     facts: dict[str, Any] = {"seconds": 0.0}
     for arm, (name, spec) in _arms(recipe).items():
         log_folder = flow.run.path(f"training/{arm}")
@@ -371,6 +403,9 @@ def _train(flow: Distillation) -> Mapping[str, Any]:
             start = backends.load(str(flow.run.path(UNDISTILLED).resolve()), dtype="float32")
             if recipe.student.freeze_embeddings:
                 freeze_embeddings(start.model)
+            adapters = None
+            if recipe.student.lora is not None:
+                adapters = add_adapters(start.model, recipe.student.lora, seed=recipe.seed)
             train(
                 start.model,
                 taught,
@@ -381,6 +416,10 @@ def _train(flow: Distillation) -> Mapping[str, Any]:
                 resume=flow.resume,
                 progress=Named(flow.progress, f"train {arm.replace('_', ' ')}"),
             )
+            if adapters is not None:
+                if arm == "student":
+                    save_adapters(adapters, flow.run.path(ADAPTER), base=UNDISTILLED)
+                merge_adapters(adapters)
             card = f"The {arm} arm of `{recipe.name}`; its card is written with the report.\n"
             save_student(
                 start.model, start.tokenizer, flow.run.path(name), card=card, dtype="bfloat16"
@@ -406,6 +445,9 @@ def _evaluate(flow: Distillation) -> Mapping[str, Any]:
     heldout = sorted(
         (t.document for t in flow.store.documents() if t.document.heldout), key=lambda d: d.key
     )[: recipe.evaluate.documents]
+    vocabulary, covered = read_vocabulary(flow.run.path(VOCABULARY)), None
+    if vocabulary is not None:
+        covered = coverage(heldout, vocabulary, row_length=recipe.train.row_length)
     fidelity = measure_fidelity(
         flow.teacher.model,
         {arm: m.model for arm, m in models.items()},
@@ -414,6 +456,7 @@ def _evaluate(flow: Distillation) -> Mapping[str, Any]:
         precision="bf16" if recipe.teacher.dtype == "bfloat16" else "no",
         batch_tokens=recipe.capture.batch_tokens,
         progress=flow.progress,
+        vocabulary=vocabulary,
     )
     prompts = [_prompt_of(d) for d in heldout]
     speed = measure_speed(
@@ -423,6 +466,7 @@ def _evaluate(flow: Distillation) -> Mapping[str, Any]:
         tokens=recipe.evaluate.speed_tokens,
         rounds=recipe.evaluate.speed_rounds,
         progress=flow.progress,
+        vocabulary=vocabulary,
     )
     student_folder = flow.run.path(STUDENT)
     result = {
@@ -432,13 +476,18 @@ def _evaluate(flow: Distillation) -> Mapping[str, Any]:
             "teacher": measure_footprint(flow.teacher.model, None).as_dict(),
             "student": measure_footprint(models["student"].model, student_folder).as_dict(),
         },
-        "samples": [s.as_dict() for s in _samples(flow, models, heldout)],
+        "samples": [s.as_dict() for s in _samples(flow, models, heldout, vocabulary)],
         "environment": environment(
             device=str(flow.teacher.model.device), threads=torch.get_num_threads()
         ),
     }
     write_json(flow.run.path("evaluation.json"), result)
-    return {}
+    if vocabulary is None or covered is None or fidelity.lost_mass is None:
+        return {}
+    trained = coverage(
+        [t.document for t in _training(flow)], vocabulary, row_length=recipe.train.row_length
+    )
+    return {"notes": trim_notes(vocabulary, trained, covered, fidelity.lost_mass.value)}
 
 
 def _check_same_teacher(flow: Distillation) -> None:
@@ -472,19 +521,24 @@ def _prompt_of(document: Document) -> list[int]:
 
 
 def _samples(
-    flow: Distillation, models: Mapping[str, LocalModel], heldout: list[Document]
+    flow: Distillation,
+    models: Mapping[str, LocalModel],
+    heldout: list[Document],
+    vocabulary: Vocabulary | None,
 ) -> Iterator[Sample]:
     decode = flow.teacher.tokenizer.decode
     chosen = heldout[: flow.recipe.evaluate.samples]
     flow.progress.begin("samples", len(chosen), "prompts")
     for document in chosen:
         prompt = _prompt_of(document)
+        theirs = prompt if vocabulary is None else vocabulary.spell(prompt)
         texts = {
-            arm: decode(_write(model, prompt, flow.recipe), skip_special_tokens=True)
-            for arm, model in {"teacher": flow.teacher, **models}.items()
+            arm: m.tokenizer.decode(_write(m, theirs, flow.recipe), skip_special_tokens=True)
+            for arm, m in models.items()
         }
+        teacher = decode(_write(flow.teacher, prompt, flow.recipe), skip_special_tokens=True)
         flow.progress.advance()
-        yield Sample(prompt=decode(prompt, skip_special_tokens=True), **texts)
+        yield Sample(prompt=decode(prompt, skip_special_tokens=True), teacher=teacher, **texts)
     flow.progress.end()
 
 
@@ -548,7 +602,11 @@ def _report(flow: Distillation) -> Mapping[str, Any]:
             for arm in _arms(recipe)
         },
         samples=[Sample(**s) for s in evaluation["samples"]],
-        notes=[*facts["build"]["record"]["notes"], *_objective_notes(recipe)],
+        notes=[
+            *facts["build"]["record"]["notes"],
+            *_objective_notes(recipe),
+            *_stamp(run, "evaluate").facts.get("notes", ()),
+        ],
         hashes=hashes,
         environment=evaluation["environment"],
     )
@@ -692,7 +750,7 @@ STEPS: tuple[Step[Distillation], ...] = (
         name="build",
         needs=("capture",),
         decided_by=_dumped("student"),
-        outputs=(UNDISTILLED,),
+        outputs=(UNDISTILLED, VOCABULARY),
         partial=(),
         work=_build,
     ),
@@ -700,7 +758,7 @@ STEPS: tuple[Step[Distillation], ...] = (
         name="train",
         needs=("capture", "build"),
         decided_by=_dumped("loss", "train", "evaluate"),
-        outputs=(STUDENT, "training", CROSS_ENTROPY),
+        outputs=(STUDENT, "training", CROSS_ENTROPY, ADAPTER),
         partial=("training",),
         work=_train,
     ),

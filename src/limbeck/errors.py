@@ -6,6 +6,7 @@ LimbeckError                 one clear sentence for the user; the CLI prints it 
 ├── TermsError               the teacher's terms forbid the run, or are not known
 ├── TeacherError             a teacher that cannot be reached, loaded or asked
 ├── StudentError             a student that cannot be built, loaded or saved
+├── ExportError              a student that a format cannot hold, or a place it cannot be written to
 ├── TokenizerMismatchError   teacher and student read text differently
 ├── LossError                a loss or temperature that the targets cannot support
 ├── StoreError               targets on disk that are missing, foreign or damaged; names the shard
@@ -45,6 +46,10 @@ class TeacherError(LimbeckError):
 
 class StudentError(LimbeckError):
     """A student that cannot be built, loaded or saved."""
+
+
+class ExportError(LimbeckError):
+    """A student that a format cannot hold, or a place that it cannot be written to."""
 
 
 class TokenizerMismatchError(LimbeckError):

@@ -93,13 +93,24 @@ def save(
         FileExistsError: The folder is there, not empty, and `replace` is off.
         OSError: The disk is full or the place cannot be written.
     """
+    with written_whole(folder, replace=replace) as partial:
+        _write(model, tokenizer, partial, dtype)
+        for name, text in (texts or {}).items():
+            write_text(partial / name, text)
+
+
+@contextlib.contextmanager
+def written_whole(folder: Path, *, replace: bool) -> Generator[Path]:
+    """Give a folder to write into, which becomes `folder` at the end of the block, or goes if that fails.
+
+    Raises:
+        FileExistsError: The folder is there, not empty, and `replace` is off.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
     partial.mkdir()
     try:
-        _write(model, tokenizer, partial, dtype)
-        for name, text in (texts or {}).items():
-            write_text(partial / name, text)
+        yield partial
         _move(partial, folder, replace=replace)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

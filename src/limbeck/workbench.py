@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck.artefact import read_json
 from limbeck.errors import RunError
@@ -126,6 +126,41 @@ def export_store(folder: Path, path: Path, k: int) -> str:
     return f"{path}: {rows} rows"
 
 
+def export_model(source: str, out: Path, to: str, quantise: str | None = None) -> tuple[str, ...]:
+    """Write a run's student, or any model, in a format that another engine runs; say so in a few lines.
+
+    Args:
+        source: A run's folder, a model folder, `hf:…` or `packaged:…`.
+        out: Where to write; absent or empty.
+        to: `safetensors`, `gguf` or `onnx`.
+        quantise: Number format of the weights; None keeps theirs.
+
+    Raises:
+        LimbeckError: There is no such model, or the format cannot hold it.
+    """
+    from limbeck.backends import load
+    from limbeck.export import export
+    from limbeck.export.formats import parse_target
+
+    target = parse_target(to, quantise)
+    model = _student_of(source)
+    card = Path(model) / "README.md"
+    done = export(
+        load(model, dtype=_number_format(model)),
+        out,
+        target,
+        card=card.read_text(encoding="utf-8") if card.is_file() else None,
+    )
+    return (f"{out}: {to}, {done.bytes / 1e6:.1f} MB", *done.notes)
+
+
+def _number_format(model: str) -> Literal["float32", "bfloat16"]:
+    """Return the number format in which a model's weights lie on disk, as far as its folder says."""
+    config = Path(model) / "config.json"
+    stated = read_json(config).get("dtype") if config.is_file() else None
+    return "bfloat16" if stated == "bfloat16" else "float32"
+
+
 def _shown(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
@@ -138,15 +173,9 @@ def open_chat(model: str) -> Chat:
     """
     from limbeck.backends import load
 
-    folder, temperature = Path(model), 0.0
-    if (folder / "recipe.json").is_file():
-        student = folder / "student"
-        if not student.is_dir():
-            raise RunError(
-                f"{folder} has no student yet; go on with: limbeck distill RECIPE --resume"
-            )
-        model = str(student)
-        temperature = _written_at(folder)
+    folder = Path(model)
+    temperature = _written_at(folder) if (folder / "recipe.json").is_file() else 0.0
+    model = _student_of(model)
     return Chat(model, load(model, dtype="bfloat16"), temperature)
 
 
@@ -156,6 +185,17 @@ def _written_at(run: Path) -> float:
 
     generate = read_json(run / "recipe.json").get("generate")
     return generate["temperature"] if generate else 0.0
+
+
+def _student_of(model: str) -> str:
+    """Return the folder of a run's student, and any other model as it is."""
+    folder = Path(model)
+    if not (folder / "recipe.json").is_file():
+        return model
+    student = folder / "student"
+    if not student.is_dir():
+        raise RunError(f"{folder} has no student yet; go on with: limbeck distill RECIPE --resume")
+    return str(student)
 
 
 class Chat:

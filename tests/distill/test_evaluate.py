@@ -3,10 +3,12 @@
 import copy
 import math
 from collections.abc import Generator
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from limbeck.distill import evaluate
@@ -17,6 +19,7 @@ from limbeck.distill.evaluate import (
     measure_fidelity,
 )
 from limbeck.distill.targets import Document
+from limbeck.distill.vocabulary import Vocabulary
 from limbeck.errors import CorpusError, StudentError, TeacherError, TokenizerMismatchError
 from limbeck.progress import Silent
 
@@ -78,6 +81,7 @@ def measure(
     students: dict[str, LlamaForCausalLM],
     texts: list[Document],
     batch_tokens: int = 256,
+    vocabulary: Vocabulary | None = None,
 ) -> Heldout:
     return measure_fidelity(
         teacher,
@@ -87,6 +91,7 @@ def measure(
         precision="no",
         batch_tokens=batch_tokens,
         progress=Silent(),
+        vocabulary=vocabulary,
     )
 
 
@@ -308,3 +313,68 @@ def test_broken_weights_are_an_error_that_names_whose() -> None:
         measure(tiny(0), {"student": tiny(2), "control": broken}, documents())
     with pytest.raises(TeacherError, match="the teacher gives logits"):
         measure(broken, {"student": tiny(2)}, documents())
+
+
+def test_students_with_fewer_tokens_are_measured_over_those() -> None:
+    """The divergence of `vocabulary`, in float64: the teacher's mass for the rest is granted, and reported."""
+    kept = np.array(sorted({*range(0, VOCABULARY, 2), 5, 7}))
+    spelling = {i: (i % 9, i % 5, i % 7) for i in range(VOCABULARY) if i not in kept}
+    vocabulary = Vocabulary(kept, VOCABULARY, spelling)
+    teacher, student, texts = tiny(0), tiny(1, len(kept)), documents()
+    heldout = measure(teacher, {"student": student}, texts, vocabulary=vocabulary)
+    kl: list[Tensor] = []
+    lost: list[Tensor] = []
+    nll: list[Tensor] = []
+    agrees: list[Tensor] = []
+    for text in texts:
+        read = [vocabulary.spell(text.tokens_T[: t + 1]) for t in np.flatnonzero(text.loss_T)]
+        with torch.no_grad():
+            tokens_T = torch.from_numpy(text.tokens_T).long()
+            p_log = teacher.double()(tokens_T[None]).logits[0].log_softmax(-1)[text.loss_T]
+            q_log = torch.stack([student.double()(torch.tensor([r])).logits[0, -1] for r in read])
+        q_log = q_log.log_softmax(-1)
+        next_N = text.tokens_T[1:][text.loss_T[:-1]]
+        agrees.append(p_log.argmax(-1) == torch.from_numpy(kept)[q_log.argmax(-1)])
+        sayable = np.isin(next_N, kept)
+        ids = torch.from_numpy(np.searchsorted(kept, next_N[sayable]))
+        nll.append(-q_log[torch.from_numpy(sayable)].gather(-1, ids[:, None])[:, 0])
+        p_log = p_log[:, kept]
+        left_N = p_log.exp().sum(-1)
+        kl.append((p_log.exp() * (p_log - left_N.log()[:, None] - q_log)).sum(-1))
+        lost.append(1 - left_N)
+    arm = heldout.arms["student"]
+    assert arm.kl.value == pytest.approx(float(torch.cat(kl).mean()), rel=1e-5)
+    assert arm.kl.value > 0
+    assert arm.top1.value == pytest.approx(float(torch.cat(agrees).double().mean()))
+    assert arm.perplexity.value == pytest.approx(float(torch.cat(nll).mean().exp()), rel=1e-5)
+    assert heldout.positions == len(torch.cat(kl)) > len(torch.cat(nll))
+    assert heldout.lost_mass is not None
+    assert heldout.lost_mass.value == pytest.approx(float(torch.cat(lost).mean()), rel=1e-5)
+    figures: dict[str, Any] = heldout.as_dict()
+    assert figures["teacher"]["lost_mass"] == heldout.lost_mass.value
+
+
+def test_a_text_of_trimmed_tokens_alone_is_refused() -> None:
+    loss_T = np.array([True, True, False])
+    text = Document(np.array([9, 9, 9], np.int32), loss_T, heldout=True, key="k")
+    vocabulary = Vocabulary(np.arange(3), VOCABULARY, {9: (1, 2)})
+    with pytest.raises(
+        CorpusError, match=r"none of the 2 held-out positions .* student\.vocabulary"
+    ):
+        measure(tiny(0), {"student": tiny(1, 3)}, [text], vocabulary=vocabulary)
+
+
+def test_keeping_every_token_measures_as_without_a_trim() -> None:
+    teacher, student, texts = tiny(0), tiny(1), documents()
+    everything = Vocabulary(np.arange(VOCABULARY), VOCABULARY)
+    trimmed = measure(teacher, {"student": student}, texts, vocabulary=everything)
+    plain = measure(teacher, {"student": student}, texts)
+    assert trimmed.arms["student"].kl.value == pytest.approx(plain.arms["student"].kl.value)
+    assert trimmed.lost_mass is not None
+    assert trimmed.lost_mass.value < 1e-6
+    assert plain.lost_mass is None
+
+
+def test_a_student_of_another_trim_is_refused() -> None:
+    with pytest.raises(TokenizerMismatchError, match="student has a vocabulary of 61, the trim 3"):
+        measure(tiny(0), {"student": tiny(1)}, documents(), vocabulary=Vocabulary(np.arange(3), 61))

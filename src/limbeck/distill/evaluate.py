@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from limbeck.distill.forward import Halves, split
 from limbeck.distill.targets import Bools, Document, Ints
+from limbeck.distill.vocabulary import Vocabulary, respelled
 from limbeck.errors import CorpusError, StudentError, TeacherError
 from limbeck.errors import TokenizerMismatchError as MismatchError
 from limbeck.progress import Progress
@@ -144,13 +145,20 @@ class Heldout:
     arms: Mapping[str, Fidelity]
     differences: tuple[Difference, ...]
     """The first arm against each of the others."""
+    lost_mass: Estimate | None = None
+    """The teacher's mean probability of tokens that the students do not have; None where they have all."""
 
     def as_dict(self) -> dict[str, object]:
         """Return JSON values under the names of docs/report.schema.json."""
-        teacher = {
+        teacher: dict[str, object] = {
             "perplexity": self.teacher_perplexity.value,
             "perplexity_interval": _pair(self.teacher_perplexity),
         }
+        if self.lost_mass is not None:
+            teacher |= {
+                "lost_mass": self.lost_mass.value,
+                "lost_mass_interval": _pair(self.lost_mass),
+            }
         return {
             "documents": self.documents,
             "positions": self.positions,
@@ -170,6 +178,41 @@ class _Readings:
     nll_N: Doubles
 
 
+@dataclass(frozen=True, slots=True)
+class _TeacherReadings:
+    """What the teacher did at each of the N loss positions."""
+
+    nll_N: Doubles
+    lost_N: Doubles
+    """Probability of the tokens that students do not have."""
+    sayable_N: Bools
+    """Whether students have the realised next token."""
+
+
+class _Numbering:
+    """The teacher's ids of the students' tokens and the other way round, on a device; both are all or some."""
+
+    def __init__(self, vocabulary: Vocabulary | None, device: torch.device) -> None:
+        self.trims = vocabulary is not None
+        self._vocabulary = vocabulary
+        if vocabulary is not None:
+            self._kept_K = torch.from_numpy(vocabulary.kept_K).to(device)
+            self._numbers_V = torch.full((vocabulary.teacher_size,), -1, device=device)
+            self._numbers_V[self._kept_K] = torch.arange(len(vocabulary), device=device)
+
+    def number(self, ids: Tensor) -> Tensor:
+        """Return the students' ids; -1 of a token that they do not have."""
+        return self._numbers_V[ids] if self.trims else ids
+
+    def read(self, document: Document) -> Document:
+        """Return a document as students read it, with as many loss positions."""
+        return document if self._vocabulary is None else respelled(document, self._vocabulary)
+
+    def kept(self, log_NV: Tensor) -> Tensor:
+        """Return the columns that students have."""
+        return log_NV[:, self._kept_K] if self.trims else log_NV
+
+
 def measure_fidelity(
     teacher: nn.Module,
     students: Mapping[str, nn.Module],
@@ -179,11 +222,16 @@ def measure_fidelity(
     precision: Precision,
     batch_tokens: int,
     progress: Progress,
+    vocabulary: Vocabulary | None = None,
 ) -> Heldout:
     """Measure how far each student is from the teacher on held-out documents.
 
     One teacher forward a batch serves all students. Only loss positions go through the heads, a tile at a
     time; log-softmax and divergence are float32, sums float64.
+
+    Students with fewer tokens than the teacher are measured by the divergence of `vocabulary`; a first choice
+    of the teacher that they do not have is a disagreement. All perplexities, the teacher's too, are then over
+    the positions whose next token they have.
 
     Args:
         teacher: A causal `transformers` model.
@@ -193,9 +241,10 @@ def measure_fidelity(
         precision: "bf16" multiplies matrices in bfloat16; logits of size 16 then carry errors of up to 0.06.
         batch_tokens: Tokens a forward at the most, padding included; a longer document goes alone.
         progress: Hears of every batch, in documents.
+        vocabulary: The tokens that all students have; None means all tokens.
 
     Raises:
-        CorpusError: There is no loss position.
+        CorpusError: There is no loss position, or none whose next token the students have.
         TokenizerMismatchError: The vocabularies differ in size.
         TeacherError: The teacher's logits are not finite.
         StudentError: No student is given, a student's logits are not finite, or its logits are not a
@@ -212,9 +261,10 @@ def measure_fidelity(
     with _evaluating([teacher, *students.values()]):
         halves = {name: split(model) for name, model in students.items()}
         ours = split(teacher)
-        _check_vocabularies(ours, halves, len(token_counts_V))
-        teacher_nll_N, readings = _read(ours, halves, kept, precision, batch_tokens, progress)
-    return _summarise(kept, teacher_nll_N, readings, token_counts_V)
+        _check_vocabularies(ours, halves, len(token_counts_V), vocabulary)
+        numbering = _Numbering(vocabulary, ours.head.weight.device)
+        said, readings = _read(ours, halves, kept, precision, batch_tokens, progress, numbering)
+    return _summarise(kept, said, readings, token_counts_V, trims=numbering.trims)
 
 
 @contextmanager
@@ -229,14 +279,20 @@ def _evaluating(models: Sequence[nn.Module]) -> Generator[None]:
             model.train(flag)
 
 
-def _check_vocabularies(teacher: Halves, students: Mapping[str, Halves], counted: int) -> None:
-    expected = teacher.head.weight.shape[0]
+def _check_vocabularies(
+    teacher: Halves, students: Mapping[str, Halves], counted: int, vocabulary: Vocabulary | None
+) -> None:
+    full = teacher.head.weight.shape[0]
+    expected = full if vocabulary is None else len(vocabulary)
     sizes = {name: half.head.weight.shape[0] for name, half in students.items()}
-    for name, size in (sizes | {"token counts": counted}).items():
+    for name, size in sizes.items():
         if size != expected:
-            raise MismatchError(
-                f"{name} has a vocabulary of {size}, the teacher one of {expected}; they must be equal"
-            )
+            whose = f"the teacher one of {full}" if vocabulary is None else f"the trim {expected}"
+            raise MismatchError(f"{name} has a vocabulary of {size}, {whose}; they must be equal")
+    if counted != full:
+        raise MismatchError(
+            f"token counts has a vocabulary of {counted}, the teacher one of {full}; they must be equal"
+        )
 
 
 def _read(
@@ -246,10 +302,11 @@ def _read(
     precision: Precision,
     batch_tokens: int,
     progress: Progress,
-) -> tuple[Doubles, dict[str, _Readings]]:
+    numbering: _Numbering,
+) -> tuple[_TeacherReadings, dict[str, _Readings]]:
     starts = np.concatenate([[0], np.cumsum([d.positions for d in documents])])
     total = int(starts[-1])
-    teacher_nll_N = np.empty(total)
+    said = _TeacherReadings(np.empty(total), np.zeros(total), np.ones(total, np.bool_))
     readings = {
         name: _Readings(np.empty(total), np.empty(total, np.bool_), np.empty(total))
         for name in students
@@ -263,13 +320,14 @@ def _read(
             [documents[i] for i in batch],
             precision,
             where,
-            teacher_nll_N,
+            said,
             readings,
+            numbering,
         )
-        _check_finite([documents[i] for i in batch], where, teacher_nll_N, readings)
+        _check_finite([documents[i] for i in batch], where, said.nll_N, readings)
         progress.advance(len(batch))
     progress.end(f"{total} positions")
-    return teacher_nll_N, readings
+    return said, readings
 
 
 def _batches(documents: Sequence[Document], batch_tokens: int) -> Iterator[list[int]]:
@@ -291,31 +349,41 @@ def _read_batch(
     documents: Sequence[Document],
     precision: Precision,
     where: Ints,
-    teacher_nll_N: Doubles,
+    said: _TeacherReadings,
     readings: Mapping[str, _Readings],
+    numbering: _Numbering,
 ) -> None:
     """Fill the places `where` of the readings from one batch."""
     device = teacher.head.weight.device
     tokens_BT, real_BT, loss_BT = (x.to(device) for x in _right_padded(documents))
     next_N = tokens_BT[:, 1:][loss_BT[:, :-1]]
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        arms = {"teacher": teacher, **{f"student {name}": half for name, half in students.items()}}
-        hidden = {
+        ours = teacher.hidden(tokens_BT, attention_mask=real_BT)[loss_BT]
+        tokens_BT, real_BT, loss_BT = (
+            x.to(device) for x in _right_padded([numbering.read(d) for d in documents])
+        )
+        theirs = {
             name: half.hidden(tokens_BT, attention_mask=real_BT)[loss_BT]
-            for name, half in arms.items()
+            for name, half in students.items()
         }
         for tile in torch.arange(len(next_N), device=device).split(_HEAD_ROWS):
             places = where[tile.cpu().numpy()]
             next_n = next_N[tile]
-            p_log = _log_softmax(teacher.head(hidden["teacher"][tile]))
-            p_NV, top_N = p_log.exp(), p_log.argmax(-1)
-            teacher_nll_N[places] = _nll(p_log, next_n)
+            p_log = _log_softmax(teacher.head(ours[tile]))
+            said.nll_N[places] = _nll(p_log, next_n)
+            top_N, next_n = numbering.number(p_log.argmax(-1)), numbering.number(next_n)
+            said.sayable_N[places] = (next_n >= 0).cpu().numpy()
+            p_log = numbering.kept(p_log)
+            p_NV = p_log.exp()
+            left_N = p_NV.sum(-1) if numbering.trims else torch.ones_like(p_NV[:, 0])
+            said.lost_N[places] = (1 - left_N).clamp(min=0).cpu().numpy()
             for name, half in students.items():
-                q_log = _log_softmax(half.head(hidden[f"student {name}"][tile]))
+                q_log = _log_softmax(half.head(theirs[name][tile]))
                 arm = readings[name]
-                arm.kl_N[places] = (p_NV * (p_log - q_log)).sum(-1).cpu().numpy()
+                kl_N = (p_NV * (p_log - q_log)).sum(-1) - torch.special.xlogy(left_N, left_N)
+                arm.kl_N[places] = kl_N.cpu().numpy()
                 arm.agrees_N[places] = (q_log.argmax(-1) == top_N).cpu().numpy()
-                arm.nll_N[places] = _nll(q_log, next_n)
+                arm.nll_N[places] = _nll(q_log, next_n.clamp(min=0))
 
 
 def _right_padded(documents: Sequence[Document]) -> tuple[Tensor, Tensor, Tensor]:
@@ -364,13 +432,24 @@ def _not_finite(who: str, key: str) -> str:
 
 def _summarise(
     documents: Sequence[Document],
-    teacher_nll_N: Doubles,
+    said: _TeacherReadings,
     readings: Mapping[str, _Readings],
     token_counts_V: Ints,
+    *,
+    trims: bool,
 ) -> Heldout:
     document_N = np.repeat(np.arange(len(documents)), [d.positions for d in documents])
     spots_N = np.concatenate([answer_positions(d.loss_T) for d in documents])
     realised_N = np.concatenate([d.tokens_T[1:][d.loss_T[:-1]] for d in documents])
+    if not said.sayable_N.any():
+        raise CorpusError(
+            f"none of the {len(document_N)} held-out positions has a next token that the students have; "
+            "raise student.vocabulary"
+        )
+
+    def perplexity(nll_N: Doubles) -> Estimate:
+        return _exp(mean_by_document(nll_N[said.sayable_N], document_N[said.sayable_N]))
+
     positions = _position_buckets(spots_N)
     frequencies = _frequency_buckets(token_counts_V[realised_N])
     arms = {
@@ -378,7 +457,7 @@ def _summarise(
             kl=mean_by_document(arm.kl_N, document_N),
             kl_tails=_tails(arm.kl_N),
             top1=_cut(mean_by_document(arm.agrees_N, document_N), 0, 1),
-            perplexity=_exp(mean_by_document(arm.nll_N, document_N)),
+            perplexity=perplexity(arm.nll_N),
             by_position=_buckets(positions, arm.kl_N, document_N),
             by_frequency=_buckets(frequencies, arm.kl_N, document_N),
         )
@@ -387,9 +466,10 @@ def _summarise(
     return Heldout(
         documents=len(documents),
         positions=len(document_N),
-        teacher_perplexity=_exp(mean_by_document(teacher_nll_N, document_N)),
+        teacher_perplexity=perplexity(said.nll_N),
         arms=arms,
         differences=_differences(readings, document_N),
+        lost_mass=_cut(mean_by_document(said.lost_N, document_N), 0, 1) if trims else None,
     )
 
 

@@ -22,6 +22,7 @@ LossKind = Literal[
     "total_variation",
     "cross_entropy",
 ]
+_TRIMMED_LOSSES = ("forward_kl", "cross_entropy")
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -129,6 +130,19 @@ class CaptureRecipe(_Section):
     """Documents a shard; a crash loses one shard at the most."""
 
 
+class LoraRecipe(_Section):
+    """Low-rank adapters on a frozen student, merged into it when they are trained."""
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Rank of each update; its two factors hold rank x (inputs + outputs) parameters."""
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    """The update is scaled by alpha / rank."""
+    targets: tuple[Annotated[str, Field(min_length=1)], ...] = ("all-linear",)
+    """Names of the linear layers that get adapters, such as `q_proj`; `all-linear` means all but the head."""
+    dora: bool = False
+    """Train each row's length apart from its direction (DoRA); slower, often nearer to full training."""
+
+
 class StudentRecipe(_Section):
     """The smaller model: pruned out of the teacher, from a folder, or from scratch."""
 
@@ -145,6 +159,9 @@ class StudentRecipe(_Section):
     """Overrides of the teacher's configuration, for init = "scratch"."""
     freeze_embeddings: bool = False
     """Leave token embeddings and the tied head as they are."""
+    vocabulary: Positive | Literal["corpus"] | None = None
+    """Tokens to keep of the teacher's: so many, those the training text needs (`corpus`), or all (absent)."""
+    lora: LoraRecipe | None = None
 
     @model_validator(mode="after")
     def _fits_init(self) -> "StudentRecipe":
@@ -156,6 +173,8 @@ class StudentRecipe(_Section):
             raise ValueError('init = "prune" needs layers, intermediate or both')
         if self.config and self.init != "scratch":
             raise ValueError(f'config goes with init = "scratch", got init = "{self.init}"')
+        if self.lora is not None and self.init == "scratch":
+            raise ValueError('has lora, which adapts given weights, and init = "scratch" has none')
         return self
 
 
@@ -235,6 +254,15 @@ class Recipe(_Section):
     loss: LossRecipe = LossRecipe()
     train: TrainRecipe = TrainRecipe()
     evaluate: EvaluateRecipe = EvaluateRecipe()
+
+    @model_validator(mode="after")
+    def _trimmed_loss(self) -> "Recipe":
+        if self.student.vocabulary is not None and self.loss.kind not in _TRIMMED_LOSSES:
+            raise ValueError(
+                f"has student.vocabulary, which goes with loss.kind {' or '.join(_TRIMMED_LOSSES)}: other "
+                f"divergences need the mass of the trimmed tokens in full, got {self.loss.kind}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _room_to_answer(self) -> "Recipe":

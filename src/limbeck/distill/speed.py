@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from limbeck.distill.vocabulary import Vocabulary
 from limbeck.errors import RunError
 from limbeck.progress import Progress
 
@@ -93,6 +94,7 @@ def measure_speed(
     rounds: int,
     clock: Callable[[], float] = time.perf_counter,
     progress: Progress,
+    vocabulary: Vocabulary | None = None,
 ) -> Speed:
     """Time greedy generation of both models, interleaved, so that a noisy machine disturbs both alike.
 
@@ -101,12 +103,13 @@ def measure_speed(
 
     Args:
         teacher: A causal `transformers` model.
-        student: Another one with the same vocabulary.
+        student: Another one.
         prompts: Token ids; round r takes prompt r modulo their number.
         tokens: Tokens a generation, exactly: an end-of-text token does not stop it.
         rounds: Timed generations of each model, at least 1.
         clock: Returns seconds; only differences are used.
         progress: Hears of every round.
+        vocabulary: The tokens that the student has; None means the teacher's.
 
     Raises:
         RunError: There is no prompt, or a prompt without tokens, or nothing to generate.
@@ -116,15 +119,18 @@ def measure_speed(
     if tokens < 1 or rounds < 1:
         raise RunError(f"timing needs tokens and rounds of at least 1, got {tokens} and {rounds}")
     models = {"teacher": teacher.eval(), "student": student.eval()}
+    read = {"teacher": prompts, "student": prompts}
+    if vocabulary is not None:
+        read["student"] = [vocabulary.spell(prompt) for prompt in prompts]
     progress.begin("time", rounds, "rounds")
-    for model in models.values():
-        write_greedily(model, prompts[0], tokens)
+    for name, model in models.items():
+        write_greedily(model, read[name][0], tokens)
     rates: dict[str, list[float]] = {"teacher": [], "student": []}
     for turn in range(rounds):
         order = ("teacher", "student") if turn % 2 == 0 else ("student", "teacher")
         for name in order:
             start = clock()
-            write_greedily(models[name], prompts[turn % len(prompts)], tokens)
+            write_greedily(models[name], read[name][turn % len(prompts)], tokens)
             rates[name].append(tokens / (clock() - start))
         progress.advance(1, f"{rates['student'][-1] / rates['teacher'][-1]:.2f}x")
     ratios = [s / t for s, t in zip(rates["student"], rates["teacher"], strict=True)]

@@ -11,8 +11,11 @@ from typing import Any
 import torch
 
 from limbeck.distill import prune
+from limbeck.distill.adapter import check_adapters, count_trainable
 from limbeck.distill.recipe import Dtype, StudentRecipe
 from limbeck.distill.targets import Document
+from limbeck.distill.trim import check_trims, trim
+from limbeck.distill.vocabulary import Vocabulary
 from limbeck.errors import RecipeError, StudentError, TokenizerMismatchError
 from limbeck.model import LocalModel
 from limbeck.pretrained import save
@@ -35,6 +38,8 @@ class BuildRecord:
     """Teacher layers that the student took over; None unless pruned."""
     layer_importance: tuple[float, ...] | None = None
     """Block influence of every teacher layer on the calibration text; None unless pruned."""
+    vocabulary: int | None = None
+    """Tokens that were kept of the teacher's; None where all were."""
     kept_activity: tuple[float, ...] | None = None
     """For each kept layer the share of feed-forward activity that its kept neurons carried."""
     calibration_positions: int | None = None
@@ -55,7 +60,7 @@ class Student:
     model: Any
     """A `transformers.PreTrainedModel` in float32 and evaluation mode."""
     tokenizer: Any
-    """The teacher's tokenizer."""
+    """The teacher's tokenizer, or one of some of its tokens."""
     record: BuildRecord
 
 
@@ -66,6 +71,7 @@ def build_student(
     *,
     seed: int,
     folder_model: LocalModel | None = None,
+    vocabulary: Vocabulary | None = None,
 ) -> Student:
     """Build the student that a recipe asks for; the teacher stays as it is.
 
@@ -78,6 +84,7 @@ def build_student(
         calibration: Documents on which pruning measures; unused otherwise.
         seed: Seed of fresh weights.
         folder_model: The loaded `recipe.folder`, for init = "folder".
+        vocabulary: The tokens to keep, of `trim.decide`; None keeps all.
 
     Raises:
         RecipeError: A size or a configuration key that cannot be.
@@ -94,9 +101,15 @@ def build_student(
         case "scratch":
             model, facts = _from_scratch(recipe, teacher, seed)
     model = model.float().eval().requires_grad_(True)
+    tokenizer = teacher.tokenizer
+    if vocabulary is not None:
+        tokenizer = trim(model, tokenizer, vocabulary)
+        facts["vocabulary"] = len(vocabulary)
     if recipe.freeze_embeddings:
         freeze_embeddings(model)
-    return Student(model, teacher.tokenizer, _record(recipe.init, model, teacher.model, facts))
+    if recipe.lora is not None:
+        facts["adapted"] = count_trainable(model, recipe.lora)
+    return Student(model, tokenizer, _record(recipe.init, model, teacher.model, facts))
 
 
 def check_student(
@@ -106,8 +119,9 @@ def check_student(
 
     Raises:
         RecipeError: A size or a configuration key that cannot be.
-        StudentError: The teacher's architecture cannot be pruned.
+        StudentError: The teacher's architecture cannot be pruned, or its vocabulary not trimmed.
         TokenizerMismatchError: The folder's tokenizer is not the teacher's.
+        MissingDependencyError: `student.lora` without peft.
     """
     match recipe.init:
         case "prune":
@@ -121,6 +135,10 @@ def check_student(
                 _check_tokenizer(teacher, folder_model)
         case "scratch":
             scratch_config(teacher.model.config, _overrides(recipe))
+    if recipe.vocabulary is not None:
+        check_trims(teacher, recipe.vocabulary)
+    if recipe.lora is not None:
+        check_adapters(recipe.lora, (folder_model or teacher).model)
 
 
 def save_student(
@@ -331,11 +349,11 @@ def _record(init: str, model: Any, teacher: Any, facts: Mapping[str, Any]) -> Bu
         init=init,
         parameters=parameters,
         teacher_parameters=of_teacher,
-        trainable_parameters=_count(model, trainable=True),
+        trainable_parameters=facts.get("adapted", _count(model, trainable=True)),
         layers=model.config.num_hidden_layers,
         teacher_layers=teacher.config.num_hidden_layers,
         intermediate=getattr(model.config, "intermediate_size", None),
-        **{k: v for k, v in facts.items() if k != "notes"},
+        **{k: v for k, v in facts.items() if k not in ("notes", "adapted")},
         notes=notes,
     )
 
