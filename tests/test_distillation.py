@@ -217,6 +217,57 @@ def test_text_files_are_read_and_captured_too(tiny_teacher_folder: Path, tmp_pat
     limbeck.distill(chats, out=tmp_path / "run", base=tmp_path)
 
 
+def _counting(folder: Path) -> dict[str, Any]:
+    """Write gold answers into a folder, and return what a recipe changes to read them."""
+    lines = [{"prompt": f"Count to {n}.", "response": f"One to {n}, then stop."} for n in range(20)]
+    (folder / "gold.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return {"corpus": {"files": ["gold.jsonl"], "max_length": 96}, "generate": None}
+
+
+def test_supervised_training_is_the_cross_entropy_control_without_a_teacher_that_is_asked(
+    tiny_teacher_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gold = _counting(tmp_path)
+    taught = recipe(tiny_teacher_folder, **gold)
+    for step in ("corpus", "terms", "capture", "build", "train"):
+        limbeck.distill(taught, out=tmp_path / "taught", base=tmp_path, only=step)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("the teacher was asked")
+
+    monkeypatch.setattr("limbeck.distillation.capture_documents", refuse)
+    monkeypatch.setattr("limbeck.distillation.listen_densely", refuse)
+    alone = recipe(tiny_teacher_folder, **gold, capture__targets="none", loss__kind="cross_entropy")
+    run = limbeck.distill(alone, out=tmp_path / "alone", base=tmp_path)
+    one, two = (tmp_path / "taught/controls/cross_entropy", run.path("student"))
+    assert (one / "model.safetensors").read_bytes() == (two / "model.safetensors").read_bytes()
+    report = read_json(run.path("report.json"))
+    Draft202012Validator(read_json(SCHEMA)).validate(report)
+    assert report["loss"]["notes"][0].startswith("Supervised: the teacher was asked nothing")
+    assert report["store"]["head_entries"] == report["store"]["samples"] == 0
+    assert "the teacher was asked nothing" in run.path("lineage.cdx.json").read_text()
+    assert "was asked nothing" in run.path("student/README.md").read_text()
+
+
+def test_a_teacher_is_fine_tuned_by_starting_the_student_as_the_teacher(
+    tiny_teacher_folder: Path, tmp_path: Path
+) -> None:
+    made = recipe(
+        tiny_teacher_folder,
+        **_counting(tmp_path),
+        capture__targets="none",
+        loss__kind="cross_entropy",
+        student={"init": "folder", "folder": str(tiny_teacher_folder)},
+        train__learning_rate=3e-3,
+        train__epochs=6.0,
+    )
+    run = limbeck.distill(made, out=tmp_path / "run", base=tmp_path)
+    report = read_json(run.path("report.json"))
+    assert report["parameters"]["student"] == report["parameters"]["teacher"]
+    heldout = report["heldout"]
+    assert heldout["student"]["perplexity"] < heldout["teacher"]["perplexity"] / 4
+
+
 def test_a_budget_decides_the_store(tiny_teacher_folder: Path, tmp_path: Path) -> None:
     sizes: list[float] = []
     for budget in (0.05, 0.5):

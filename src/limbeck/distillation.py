@@ -48,6 +48,7 @@ from limbeck.distill.student import (
     freeze_embeddings,
     save_student,
 )
+from limbeck.distill.supervised import NOTE, silent, untaught
 from limbeck.distill.targets import Document, Taught
 from limbeck.distill.train import LOG, read_log, train
 from limbeck.distill.trim import decide
@@ -227,6 +228,8 @@ def _store_spec(flow: Distillation) -> StoreSpec:
         temperature=capture.temperature,
         shard_documents=capture.shard_documents,
     )
+    if capture.targets == "none":
+        return silent(spec)
     if spec.bytes_per_token is None and spec.max_gradient_mse is None:
         return spec
     if recipe.generate is None:
@@ -318,9 +321,12 @@ def _listen(
             seed=recipe.seed + part * _PART_SEED,
             skip=done,
         )
+    documents = capture_order(_documents(flow))[part::parts]
+    if recipe.capture.targets == "none":
+        return untaught(documents, skip=done)
     return capture_documents(
         flow.teacher,
-        capture_order(_documents(flow))[part::parts],
+        documents,
         spec,
         batch_tokens=recipe.capture.batch_tokens,
         seed=recipe.seed,
@@ -621,7 +627,8 @@ def _report(flow: Distillation) -> Mapping[str, Any]:
 
 def _objective_notes(recipe: Recipe) -> tuple[str, ...]:
     selection = Selection(recipe.train.positions, recipe.train.position_choice)
-    return objective_notes(selection, control="cross_entropy" in _arms(recipe))
+    notes = objective_notes(selection, control="cross_entropy" in _arms(recipe))
+    return notes if recipe.capture.targets == "teacher" else (NOTE, *notes)
 
 
 def _stamp(run: Run, step: str) -> Stamp:
@@ -671,7 +678,7 @@ def _lineage(flow: Distillation, report: Mapping[str, Any], made_at: datetime) -
         targets=DataPart(
             name="targets",
             sha256=hashes["store"],
-            description="The teacher's distribution at every loss position, sparse.",
+            description=_targets_sentence(recipe),
             counts=(("documents", store["documents"]), ("positions", store["positions"])),
         ),
         terms=known,
@@ -694,6 +701,7 @@ def _origin(flow: Distillation, report: Mapping[str, Any]) -> Origin:
         data=_data_sentence(recipe),
         terms=terms["basis"],
         recipe_sha256=recipe.sha256,
+        is_taught=recipe.capture.targets == "teacher",
     )
 
 
@@ -713,6 +721,12 @@ def _data_sentence(recipe: Recipe) -> str:
     if recipe.generate is None:
         return f"Text from {named}."
     return f"The teacher's own answers, drawn at temperature {recipe.generate.temperature:g}, to prompts from {named}."
+
+
+def _targets_sentence(recipe: Recipe) -> str:
+    if recipe.capture.targets == "none":
+        return "None: the answers that stand in the corpus; the teacher was asked nothing."
+    return "The teacher's distribution at every loss position, sparse."
 
 
 def _dumped(*sections: str) -> Callable[[Distillation], object]:

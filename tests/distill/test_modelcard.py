@@ -108,3 +108,11 @@ def test_without_a_report_a_card_has_no_figures() -> None:
     card = model_card(ORIGIN, RECORD)
     assert "## Figures" not in card
     assert "\n\n\n" not in card
+
+
+def test_a_card_tells_a_distilled_student_from_one_that_learnt_from_its_corpus() -> None:
+    distilled = model_card(ORIGIN, RECORD)
+    supervised = model_card(replace(ORIGIN, is_taught=False), RECORD)
+    assert "A student of `packaged:smollm2-135m-instruct`, distilled" in distilled
+    assert "distilled" not in supervised.split("---\n")[2]
+    assert "`packaged:smollm2-135m-instruct` was asked nothing" in supervised

@@ -206,3 +206,16 @@ def test_order_of_keys_does_not_change_the_hash():
 def test_a_recipe_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         recipe().seed = 1  # pyright: ignore[reportAttributeAccessIssue] - that is the test
+
+
+def test_a_teacher_that_is_asked_nothing_goes_with_plain_cross_entropy():
+    asked_nothing = {"capture__targets": "none", "loss__kind": "cross_entropy"}
+    assert recipe(**asked_nothing).capture.targets == "none"
+    with pytest.raises(RecipeError, match=r'needs loss\.kind = "cross_entropy".* got "forward_kl"'):
+        recipe(capture__targets="none")
+    with pytest.raises(RecipeError, match=r"has \[generate\].*asked nothing"):
+        recipe(**asked_nothing, generate={})
+    chosen = {"train__positions": 0.5, "train__position_choice": "teacher_entropy"}
+    with pytest.raises(RecipeError, match=r"the teacher's entropy is not known"):
+        recipe(**asked_nothing, **chosen)
+    assert recipe(**asked_nothing, train__positions=0.5).train.position_choice == "student_entropy"

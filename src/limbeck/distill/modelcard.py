@@ -60,6 +60,8 @@ class Origin:
     terms: str
     """One sentence: under which terms the teacher's outputs trained the student."""
     recipe_sha256: str
+    is_taught: bool = True
+    """Whether it learnt what the teacher said; False for one that learnt the answers of its corpus."""
 
 
 def model_card(origin: Origin, record: BuildRecord, report: Mapping[str, Any] | None = None) -> str:
@@ -74,7 +76,7 @@ def model_card(origin: Origin, record: BuildRecord, report: Mapping[str, Any] | 
     parts = [
         f"---\n{yaml.safe_dump(_front_matter(origin), sort_keys=False, allow_unicode=True)}---",
         f"# {origin.name}",
-        f"A student of `{origin.teacher}`, distilled with Limbeck.",
+        _opening(origin),
         _lineage(origin),
         _building(record),
         _figures(report or {}),
@@ -99,6 +101,14 @@ def _front_matter(origin: Origin) -> dict[str, Any]:
         "pipeline_tag": "text-generation",
         "tags": ["distillation", "limbeck"],
     }
+
+
+def _opening(origin: Origin) -> str:
+    if origin.is_taught:
+        return f"A student of `{origin.teacher}`, distilled with Limbeck."
+    return (
+        f"Trained with Limbeck on the answers of its corpus; `{origin.teacher}` was asked nothing."
+    )
 
 
 def _lineage(origin: Origin) -> str:

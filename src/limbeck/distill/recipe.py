@@ -108,6 +108,9 @@ class GenerateRecipe(_Section):
 class CaptureRecipe(_Section):
     """How much of the teacher's distribution is kept."""
 
+    targets: Literal["teacher", "none"] = "teacher"
+    """Whom the student learns from: `teacher` asks it for its distribution; `none` asks it nothing, and the student
+    learns the corpus' own answers with loss.kind = "cross_entropy"."""
     temperature: Annotated[float, Field(gt=0, le=20)] = 1.0
     """Temperature of the stored distribution."""
     batch_tokens: Positive = 4096
@@ -148,7 +151,8 @@ class StudentRecipe(_Section):
 
     init: Literal["prune", "folder", "scratch"] = "prune"
     folder: str | None = None
-    """A `transformers` folder, for init = "folder"."""
+    """The model to start from, for init = "folder": a `transformers` folder, or any other name that
+    `teacher.model` takes; the teacher's own name fine-tunes the teacher."""
     layers: Positive | None = None
     """Layers to keep (prune) or to make (scratch)."""
     layer_choice: Literal["importance", "even"] = "importance"
@@ -275,6 +279,27 @@ class Recipe(_Section):
             raise ValueError(
                 f"needs train.row_length ({self.train.row_length}) to hold corpus.max_length "
                 f"({self.corpus.max_length})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _someone_to_learn_from(self) -> "Recipe":
+        if self.capture.targets == "teacher":
+            return self
+        if self.loss.kind != "cross_entropy":
+            raise ValueError(
+                'with capture.targets = "none" needs loss.kind = "cross_entropy", which reads no teacher, '
+                f'got "{self.loss.kind}"'
+            )
+        if self.generate is not None:
+            raise ValueError(
+                'has [generate], where the teacher writes the answers, and capture.targets = "none", '
+                "where it is asked nothing; leave one out"
+            )
+        if self.train.positions < 1 and self.train.position_choice == "teacher_entropy":
+            raise ValueError(
+                'has train.position_choice = "teacher_entropy", but with capture.targets = "none" the '
+                "teacher's entropy is not known"
             )
         return self
 
