@@ -3,8 +3,8 @@
 import importlib.metadata
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 
 from limbeck import backends
 from limbeck.artefact import read_json, sha256_file, write_json, write_text
+from limbeck.cluster import Cluster, run_on
 from limbeck.distill import checkpoint
 from limbeck.distill.capture import (
     answer_prompts,
@@ -39,7 +40,14 @@ from limbeck.distill.report import (
     training_curve,
 )
 from limbeck.distill.speed import measure_footprint, measure_speed
-from limbeck.distill.store import StoreReader, StoreSpec, StoreWriter, choose, describe
+from limbeck.distill.store import (
+    StoreReader,
+    StoreSpec,
+    StoreWriter,
+    choose,
+    describe,
+    part_documents,
+)
 from limbeck.distill.student import (
     BuildRecord,
     build_student,
@@ -48,11 +56,14 @@ from limbeck.distill.student import (
     save_student,
 )
 from limbeck.distill.targets import Document, Taught
-from limbeck.distill.train import LOG, read_log, train
+from limbeck.distill.train import LOG, check_share, read_log, train
 from limbeck.errors import RecipeError, RunError, TeacherError
+from limbeck.launch import Launch
 from limbeck.lineage import DataPart, Lineage, ModelPart, lineage_bom
+from limbeck.lock import hold
 from limbeck.model import LocalModel
 from limbeck.pipeline import Step, run_steps
+from limbeck.placement import device, place, take_back
 from limbeck.progress import Named, Progress
 from limbeck.run import Run, Stamp
 from limbeck.terms import Terms, check_terms
@@ -64,6 +75,9 @@ CROSS_ENTROPY = "controls/cross_entropy"
 _CALIBRATION_DOCUMENTS = 64
 _PILOT_DOCUMENTS = 8
 _PART_SEED = 1_000_000_007
+_PART_LOCK = ".capture-{}.lock"
+_PART_PATIENCE = 120.0
+"""Seconds to wait for a process that writes a part and should be gone, as after the loss of a cluster's head."""
 _TEXT_PROMPT_TOKENS = 32
 _SAMPLE_TOKENS = 160
 _STORE_FIGURES = (
@@ -88,12 +102,36 @@ class Distillation:
     """Folder that relative paths in the recipe start from."""
     resume: bool
     progress: Progress
+    launch: Launch = field(default_factory=Launch)
+    """The processes that train together; only the first runs steps."""
+    worker: int = 0
+    """Number of this process among those that capture side by side on one machine."""
+    cluster: Cluster | None = None
+    """Where to capture; None means on this machine."""
+
+    @cached_property
+    def documents(self) -> list[Document]:
+        """The corpus' documents in the order of capture; for a corpus that the teacher reads."""
+        return capture_order(_documents(self))
+
+    @cached_property
+    def prompts(self) -> list[Prompt]:
+        """The corpus' prompts; for a corpus that the teacher answers."""
+        return _prompts(self)
 
     @cached_property
     def teacher(self) -> LocalModel:
-        """The teacher, loaded when a step first asks for it."""
+        """The teacher, loaded and placed when a step first asks for it."""
         recipe = self.recipe.teacher
-        return backends.load(recipe.model, dtype=recipe.dtype, base=self.base)
+        loaded = backends.load(recipe.model, dtype=recipe.dtype, base=self.base)
+        place(loaded.model, device(self.worker))
+        return loaded
+
+    def release_teacher(self) -> None:
+        """Leave the accelerator to others; a step that asks for the teacher again loads it again."""
+        if "teacher" in self.__dict__ and self.teacher.model.device.type != "cpu":
+            del self.__dict__["teacher"]
+            torch.accelerator.empty_cache()
 
     @cached_property
     def store(self) -> StoreReader:
@@ -240,48 +278,60 @@ def _capture(flow: Distillation) -> Mapping[str, Any]:
 
 
 def _write_store(flow: Distillation, spec: StoreSpec) -> None:
-    """Capture in this process, or in several that each write a part of the store."""
+    """Capture in this process, in several on this machine, or on a cluster; each writes parts of the store."""
     with flow.run.path("corpus/documents.jsonl").open(encoding="utf-8") as file:
         total = sum(1 for _ in file)
     flow.progress.begin("capture", total, "documents")
-    workers = flow.recipe.capture.workers
-    if workers == 1:
-        write_part(flow, spec, 0, 1)
-        return
-    run_workers(
-        [
-            [
-                "limbeck.capture_worker",
-                str(flow.run.folder),
-                str(flow.base),
-                str(part),
-                json.dumps(asdict(spec)),
-            ]
-            for part in range(workers)
-        ],
-        heard=flow.progress.advance,
-    )
+    words = [str(flow.run.folder.resolve()), str(flow.base.resolve()), json.dumps(asdict(spec))]
+    capture = flow.recipe.capture
+    if flow.cluster is not None:
+        run_on(
+            flow.cluster, ["limbeck.ray_capture", *words], capture.workers, flow.progress.advance
+        )
+    elif capture.workers > 1:
+        each = [[*words, str(worker)] for worker in range(capture.workers)]
+        run_workers([["limbeck.capture_worker", *w] for w in each], heard=flow.progress.advance)
+    else:
+        for part in range(capture.store_parts):
+            write_part(flow, spec, part)
+    for lock in flow.run.folder.glob(_PART_LOCK.format("*")):
+        lock.unlink()
 
 
-def write_part(flow: Distillation, spec: StoreSpec, part: int, parts: int) -> None:
-    """Ask the teacher about every `parts`-th document, from the `part`-th, going on after what lies there."""
-    teacher = flow.teacher
-    with StoreWriter(
-        flow.run.path("store"),
-        spec,
-        vocabulary=teacher.model.get_output_embeddings().weight.shape[0],
-        tokenizer_sha256=teacher.tokenizer_sha256,
-        teacher={"name": teacher.name, "weights_sha256": teacher.weights_sha256},
-        part=part,
-        parts=parts,
-    ) as writer:
-        flow.progress.advance(writer.documents)
-        positions, started = 0, time.perf_counter()
-        for taught in _listen(flow, spec, part, parts, done=writer.documents):
-            writer.append(taught)
-            positions += len(taught.targets)
-            rate = positions / (time.perf_counter() - started)
-            flow.progress.advance(1, f"{rate:.0f} tokens/s")
+def write_part(flow: Distillation, spec: StoreSpec, part: int) -> None:
+    """Ask the teacher about one part of the documents, going on after what lies there of it.
+
+    Part p of P holds every P-th document from the p-th. A part that is finished stays as it is. One process
+    at a time writes it: one that lost touch with who started it is waited for.
+
+    Raises:
+        RunError: Another process writes this part still.
+        StoreError: The store was begun with other settings, is damaged, or the disk is full.
+    """
+    folder, parts = flow.run.path("store"), flow.recipe.capture.store_parts
+    lock = flow.run.path(_PART_LOCK.format(f"{part:03d}"))
+    with hold(lock, f"part {part} of {folder}", patience=_PART_PATIENCE):
+        finished = part_documents(folder, part)
+        if finished is not None:
+            flow.progress.advance(finished)
+            return
+        teacher = flow.teacher
+        with StoreWriter(
+            folder,
+            spec,
+            vocabulary=teacher.model.get_output_embeddings().weight.shape[0],
+            tokenizer_sha256=teacher.tokenizer_sha256,
+            teacher={"name": teacher.name, "weights_sha256": teacher.weights_sha256},
+            part=part,
+            parts=parts,
+        ) as writer:
+            flow.progress.advance(writer.documents)
+            positions, started = 0, time.perf_counter()
+            for taught in _listen(flow, spec, part, parts, done=writer.documents):
+                writer.append(taught)
+                positions += len(taught.targets)
+                rate = positions / (time.perf_counter() - started)
+                flow.progress.advance(1, f"{rate:.0f} tokens/s")
 
 
 def _cut_answers(flow: Distillation) -> int:
@@ -300,7 +350,7 @@ def _listen(
     if recipe.generate is not None:
         return answer_prompts(
             flow.teacher,
-            _prompts(flow)[part::parts],
+            flow.prompts[part::parts],
             recipe.generate,
             spec,
             seed=recipe.seed + part * _PART_SEED,
@@ -308,7 +358,7 @@ def _listen(
         )
     return capture_documents(
         flow.teacher,
-        capture_order(_documents(flow))[part::parts],
+        flow.documents[part::parts],
         spec,
         batch_tokens=recipe.capture.batch_tokens,
         seed=recipe.seed,
@@ -324,6 +374,7 @@ def _build(flow: Distillation) -> Mapping[str, Any]:
     flow.progress.begin("build", None, "")
     documents = sorted((t.document for t in _training(flow)), key=lambda d: d.key)
     calibration = documents[:_CALIBRATION_DOCUMENTS]
+    take_back(flow.teacher.model)  # what is pruned out of it must be an ordinary model
     student = build_student(
         recipe.student,
         flow.teacher,
@@ -363,33 +414,42 @@ def _arms(recipe: Recipe) -> dict[str, tuple[str, LossSpec]]:
 
 
 def _train(flow: Distillation) -> Mapping[str, Any]:
-    recipe, taught = flow.recipe, list(_training(flow))
+    flow.release_teacher()
+    taught = list(_training(flow))
     facts: dict[str, Any] = {"seconds": 0.0}
-    for arm, (name, spec) in _arms(recipe).items():
+    for arm, (name, _) in _arms(flow.recipe).items():
         log_folder = flow.run.path(f"training/{arm}")
         if not flow.run.path(name).is_dir():
-            start = backends.load(str(flow.run.path(UNDISTILLED).resolve()), dtype="float32")
-            if recipe.student.freeze_embeddings:
-                freeze_embeddings(start.model)
-            train(
-                start.model,
-                taught,
-                recipe.train,
-                spec,
-                log_folder,
-                seed=recipe.seed,
-                resume=flow.resume,
-                progress=Named(flow.progress, f"train {arm.replace('_', ' ')}"),
-            )
-            card = f"The {arm} arm of `{recipe.name}`; its card is written with the report.\n"
-            save_student(
-                start.model, start.tokenizer, flow.run.path(name), card=card, dtype="bfloat16"
-            )
+            with flow.launch.called(arm):
+                _train_arm(flow, arm, taught)
         checkpoint.forget(log_folder)
         log = read_log(log_folder / LOG)
         facts[arm] = {"steps": len(log), "positions": sum(e.positions for e in log)}
         facts["seconds"] += sum(e.seconds for e in log)
+    flow.launch.dismiss()
     return facts
+
+
+def _train_arm(flow: Distillation, arm: str, taught: Sequence[Taught]) -> None:
+    """Train one arm together with the other processes of the launch; the leader saves it."""
+    recipe = flow.recipe
+    name, spec = _arms(recipe)[arm]
+    start = backends.load(str(flow.run.path(UNDISTILLED).resolve()), dtype="float32")
+    if recipe.student.freeze_embeddings:
+        freeze_embeddings(start.model)
+    train(
+        start.model,
+        taught,
+        recipe.train,
+        spec,
+        flow.run.path(f"training/{arm}"),
+        seed=recipe.seed,
+        resume=flow.resume,
+        progress=Named(flow.progress, f"train {arm.replace('_', ' ')}"),
+    )
+    if flow.launch.leads:
+        card = f"The {arm} arm of `{recipe.name}`; its card is written with the report.\n"
+        save_student(start.model, start.tokenizer, flow.run.path(name), card=card, dtype="bfloat16")
 
 
 # evaluate
@@ -452,7 +512,9 @@ def _check_same_teacher(flow: Distillation) -> None:
 
 def _load_arm(flow: Distillation, name: str) -> LocalModel:
     """Load a student from disk as a user would, in the teacher's number format."""
-    return backends.load(str(flow.run.path(name).resolve()), dtype=flow.recipe.teacher.dtype)
+    loaded = backends.load(str(flow.run.path(name).resolve()), dtype=flow.recipe.teacher.dtype)
+    place(loaded.model, device())
+    return loaded
 
 
 def _token_counts(flow: Distillation) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -725,12 +787,25 @@ BINDING = ("capture", "build", "train", "evaluate", "report")
 """Steps after whose beginning a run's folder belongs to its recipe."""
 
 
+def follow(flow: Distillation, calls: Iterable[str]) -> None:
+    """Join in the trainings that the leader of this launch calls for, until it dismisses this process.
+
+    Raises:
+        LimbeckError: Anything the user can mend.
+    """
+    taught: list[Taught] = []
+    for arm in calls:
+        taught = taught or list(_training(flow))
+        _train_arm(flow, arm, taught)
+
+
 def distil(flow: Distillation, only: str | None) -> None:
     """Run the steps; when all are done, write the manifest, last of all.
 
     Raises:
         LimbeckError: Anything the user can mend.
     """
+    check_share(flow.recipe.train, flow.launch.size)
     run_steps(flow, STEPS, only)
     stamps = [flow.run.stamp(step.name) for step in STEPS]
     done = [s for s in stamps if s is not None]

@@ -1,6 +1,7 @@
 """What a finished store says of itself: counts, bytes and checksums."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,16 @@ def records_of(value: Json, folder: Path) -> list[ShardRecord]:
         return [ShardRecord(**record) for record in value["shards"]]
     except (KeyError, TypeError) as error:
         raise StoreError(f"store {folder} has a damaged list of shards: {error}") from error
+
+
+def part_documents(folder: Path, part: int) -> int | None:
+    """Return how many documents a finished part of a store holds, or None while it is unfinished."""
+    for name in (part_name(part), MANIFEST):
+        # The part's list gives way to the manifest, maybe at this moment.
+        with suppress(FileNotFoundError):
+            records = records_of(_json(folder / name), folder)
+            return sum(r.documents for r in records if int(r.name.split("-")[1]) == part)
+    return None
 
 
 def accounting(records: list[ShardRecord], other_bytes: int) -> Json:
