@@ -1,4 +1,4 @@
-"""One of several processes that capture side by side: `python -m limbeck.capture_worker RUN BASE WORKER SPEC`."""
+"""One of several processes that capture side by side: `python -m limbeck.capture_worker RUN BASE SPEC WORKER`."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ class _Aloud(Silent):
 
 def main(arguments: list[str]) -> None:
     """Capture every part of a run's store that falls to one worker."""
-    folder, base, worker, spec = arguments
+    folder, base, spec, worker = arguments
     run = read_run(Path(folder))
     recipe = Recipe.model_validate_json(json.dumps(run.recipe))
     flow = Distillation(recipe, run, Path(base), True, _Aloud(), worker=int(worker))

@@ -71,7 +71,7 @@ class Team:
         if self.size == 1:
             return objective
         ids = None if self.device.type == "cpu" else [self.device]
-        return DistributedDataParallel(objective, device_ids=ids, broadcast_buffers=False)
+        return DistributedDataParallel(objective, device_ids=ids)
 
     def keep_gradients(self, wrapped: nn.Module) -> contextlib.AbstractContextManager[None]:
         """Keep the gradients of the backward passes within to this process, to be averaged with the next.
