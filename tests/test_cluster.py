@@ -10,10 +10,18 @@ from limbeck.cluster import Cluster, environment_of, fits, needs_of, run_on
 from limbeck.errors import MissingDependencyError, RecipeError, RunError
 
 
+def _found(_: str) -> object:
+    return object()
+
+
+def _missing(_: str) -> None:
+    return None
+
+
 @pytest.fixture
 def ray_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pretend that Ray is installed; nothing here imports it."""
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(importlib.util, "find_spec", _found)
 
 
 @pytest.mark.usefixtures("ray_is_there")
@@ -28,7 +36,7 @@ def test_an_address_is_local_auto_or_a_host_with_its_port() -> None:
 
 
 def test_without_ray_its_installation_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", _missing)
     with pytest.raises(MissingDependencyError, match=r"pip install 'limbeck\[ray\]'"):
         Cluster("local")
 

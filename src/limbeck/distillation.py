@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import json
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,7 +16,7 @@ import numpy as np
 import torch
 
 from limbeck import backends
-from limbeck.artefact import read_json, sha256_file, write_json, write_text
+from limbeck.artefact import read_json, sha256_file, sha256_json, write_json, write_text
 from limbeck.cluster import Cluster, run_on
 from limbeck.distill import checkpoint
 from limbeck.distill.capture import (
@@ -48,6 +50,7 @@ from limbeck.distill.store import (
     describe,
     part_documents,
 )
+from limbeck.distill.store.unpacked import Unpacked, part_folder, unpack_part, unpacked_bytes
 from limbeck.distill.student import (
     BuildRecord,
     build_student,
@@ -72,6 +75,9 @@ from limbeck.workers import run_workers
 STUDENT = "student"
 UNDISTILLED = "controls/undistilled"
 CROSS_ENTROPY = "controls/cross_entropy"
+UNPACKED = ".unpacked"
+_UNPACKED_ALONE = 1 << 28
+"""Bytes of unpacked targets that one process makes by itself; for more, others are started."""
 _CALIBRATION_DOCUMENTS = 64
 _PILOT_DOCUMENTS = 8
 _PART_SEED = 1_000_000_007
@@ -134,9 +140,9 @@ class Distillation:
             torch.accelerator.empty_cache()
 
     @cached_property
-    def store(self) -> StoreReader:
-        """What the teacher said, for reading."""
-        return StoreReader(self.run.path("store"))
+    def store(self) -> Unpacked:
+        """What the teacher said, document by document; unpacked when a step first asks for it."""
+        return _unpack(self)
 
 
 # corpus
@@ -339,7 +345,7 @@ def _cut_answers(flow: Distillation) -> int:
     if flow.recipe.generate is None:
         return 0
     ends = end_tokens(flow.teacher)
-    return sum(int(t.document.tokens_T[-1]) not in ends for t in flow.store.documents())
+    return sum(int(t.document.tokens_T[-1]) not in ends for t in flow.store)
 
 
 def _listen(
@@ -366,13 +372,44 @@ def _listen(
     )
 
 
+def _unpack(flow: Distillation) -> Unpacked:
+    """Map the store's documents, decoded; what is not decoded yet is decoded now, a large store on all cores.
+
+    Raises:
+        RunError: The disk has not room for it.
+        StoreError: A shard is missing, foreign or damaged.
+    """
+    reader = StoreReader(flow.run.path("store"))
+    parts, size = reader.identity.parts, unpacked_bytes(reader)
+    folder = flow.run.path(UNPACKED) / sha256_json(reader.manifest)[:16]
+    left = [part for part in range(parts) if not part_folder(folder, part).is_dir()]
+    free = shutil.disk_usage(flow.run.folder).free
+    if left and free < size * len(left) / parts:
+        raise RunError(
+            f"unpacking the targets of {flow.run.folder} takes {size / 1e9:.1f} GB and its disk has "
+            f"{free / 1e9:.1f} GB free; make room and go on with --resume"
+        )
+    workers = min(len(left), os.cpu_count() or 1) if size > _UNPACKED_ALONE else 1
+    if workers > 1:
+        flow.progress.begin("unpack", parts, "parts")
+        words = ["limbeck.unpack_worker", str(reader.folder), str(folder)]
+        each = [[*words, str(worker), str(workers)] for worker in range(workers)]
+        run_workers(each, heard=flow.progress.advance)
+        flow.progress.end(f"{size / 1e9:.1f} GB")
+    else:
+        for part in left:
+            unpack_part(reader, folder, part)
+    return Unpacked(folder, parts)
+
+
 # build
 
 
 def _build(flow: Distillation) -> Mapping[str, Any]:
     recipe = flow.recipe
+    taught = _training(flow)
     flow.progress.begin("build", None, "")
-    documents = sorted((t.document for t in _training(flow)), key=lambda d: d.key)
+    documents = sorted((t.document for t in taught), key=lambda d: d.key)
     calibration = documents[:_CALIBRATION_DOCUMENTS]
     take_back(flow.teacher.model)  # what is pruned out of it must be an ordinary model
     student = build_student(
@@ -401,8 +438,8 @@ def _loss_spec(recipe: Recipe) -> LossSpec:
     return LossSpec(**recipe.loss.model_dump())
 
 
-def _training(flow: Distillation) -> Iterator[Taught]:
-    return (t for t in flow.store.documents() if not t.document.heldout)
+def _training(flow: Distillation) -> Sequence[Taught]:
+    return flow.store.split(heldout=False)
 
 
 def _arms(recipe: Recipe) -> dict[str, tuple[str, LossSpec]]:
@@ -415,7 +452,7 @@ def _arms(recipe: Recipe) -> dict[str, tuple[str, LossSpec]]:
 
 def _train(flow: Distillation) -> Mapping[str, Any]:
     flow.release_teacher()
-    taught = list(_training(flow))
+    taught = _training(flow)
     facts: dict[str, Any] = {"seconds": 0.0}
     for arm, (name, _) in _arms(flow.recipe).items():
         log_folder = flow.run.path(f"training/{arm}")
@@ -463,9 +500,9 @@ def _evaluate(flow: Distillation) -> Mapping[str, Any]:
         arms["undistilled"] = UNDISTILLED
     models = {arm: _load_arm(flow, name) for arm, name in arms.items()}
     # By key, for stores hold the longest documents first: a part must be like the whole.
-    heldout = sorted(
-        (t.document for t in flow.store.documents() if t.document.heldout), key=lambda d: d.key
-    )[: recipe.evaluate.documents]
+    heldout = sorted((t.document for t in flow.store.split(heldout=True)), key=lambda d: d.key)[
+        : recipe.evaluate.documents
+    ]
     fidelity = measure_fidelity(
         flow.teacher.model,
         {arm: m.model for arm, m in models.items()},
@@ -617,6 +654,7 @@ def _report(flow: Distillation) -> Mapping[str, Any]:
     write_text(run.path("lineage.cdx.json"), lineage_bom(_lineage(flow, report, made_at)))
     record = BuildRecord(**facts["build"]["record"])
     write_text(run.path(f"{STUDENT}/README.md"), model_card(_origin(flow, report), record, report))
+    run.clear(UNPACKED)
     flow.progress.end()
     return {}
 
@@ -793,10 +831,8 @@ def follow(flow: Distillation, calls: Iterable[str]) -> None:
     Raises:
         LimbeckError: Anything the user can mend.
     """
-    taught: list[Taught] = []
     for arm in calls:
-        taught = taught or list(_training(flow))
-        _train_arm(flow, arm, taught)
+        _train_arm(flow, arm, _training(flow))
 
 
 def distil(flow: Distillation, only: str | None) -> None:

@@ -76,6 +76,11 @@ def shard_name(part: int, number: int) -> str:
     return f"part-{part:03d}-{number:05d}.shard"
 
 
+def part_of(name: str) -> int:
+    """Return the part that a shard's file name belongs to."""
+    return int(name.split("-")[1])
+
+
 def part_name(part: int) -> str:
     """Return the file name of a finished part's list of shards."""
     return f"part-{part:03d}.json"
@@ -142,7 +147,7 @@ def part_documents(folder: Path, part: int) -> int | None:
         # The part's list gives way to the manifest, maybe at this moment.
         with suppress(FileNotFoundError):
             records = records_of(_json(folder / name), folder)
-            return sum(r.documents for r in records if int(r.name.split("-")[1]) == part)
+            return sum(r.documents for r in records if part_of(r.name) == part)
     return None
 
 
