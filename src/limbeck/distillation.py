@@ -177,14 +177,14 @@ def _read_corpus(flow: Distillation) -> Mapping[str, Any]:
         )
     if recipe.generate is None:
         read = tokenise(corpus, tokenizer, max_length=longest)
-        lines = [_document_line(d) for d in read.documents]
+        lines = (_document_line(d) for d in read.documents)
     else:
         longest -= recipe.generate.max_new_tokens
         read = tokenise_prompts(as_prompts(corpus), tokenizer, max_length=longest)
-        lines = [
+        lines = (
             {"key": p.key, "heldout": p.heldout, "tokens": p.tokens_T.tolist()}
             for p in read.prompts
-        ]
+        )
     write_text(
         flow.run.path("corpus/documents.jsonl"), "".join(json.dumps(x) + "\n" for x in lines)
     )
