@@ -16,7 +16,7 @@ import resource
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -192,10 +192,9 @@ def main() -> None:
     if options.quick:
         print("quick: rough figures")
     with tempfile.TemporaryDirectory() as folder:
-        measured = measure(_text(options.text), Path(folder), options)
+        measured = rounded(measure(_text(options.text), Path(folder), options))
     figures = Plan().figures(measured)
-    print(_table(asdict(measured)))
-    print(_table(figures))
+    print("\n".join(["", *table(asdict(measured)), "", *table(figures), ""]))
     line = {"quick": options.quick, "seed": options.seed, "cores": os.cpu_count()}
     print(json.dumps(line | {"measured": asdict(measured), "plan": figures}))
 
@@ -303,9 +302,18 @@ def _text(path: Path | None) -> str:
     return gzip.decompress(shared.read_bytes()).decode()
 
 
-def _table(figures: dict[str, float]) -> str:
-    rows = [f"| {name.replace('_', ' ')} | {value:,.4g} |" for name, value in figures.items()]
-    return "\n".join(["", "| what | figure |", "|---|---|", *rows, ""])
+def rounded(measured: Measured) -> Measured:
+    """Return figures of three digits, so that what is computed from a printed table is what was printed."""
+    return Measured(**{name: float(f"{value:.3g}") for name, value in asdict(measured).items()})
+
+
+def table(figures: Mapping[str, float]) -> list[str]:
+    """Return the lines of a table in Markdown."""
+    shown = {
+        name: f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
+        for name, value in figures.items()
+    }
+    return ["| what | figure |", "|---|---|", *(f"| {n} | {v} |" for n, v in shown.items())]
 
 
 if __name__ == "__main__":

@@ -245,6 +245,26 @@ def test_a_capture_that_was_killed_after_its_last_shard_is_taken_as_it_is(
     assert hash_tree(run / "store") == hash_tree(finished / "store")
 
 
+def test_a_capture_that_was_killed_before_it_joined_its_parts_joins_them(
+    tiny_teacher_folder: Path, tmp_path: Path
+) -> None:
+    made, run = recipe(tiny_teacher_folder, capture={"parts": 2}), tmp_path / "run"
+    for step in ("corpus", "terms", "capture"):
+        limbeck.distill(made, out=run, only=step)
+    before = hash_tree(run / "store")
+    shards = read_json(run / "store" / "manifest.json")["shards"]
+    for part in range(2):
+        mine = [s for s in shards if s["name"].startswith(f"part-{part:03d}-")]
+        (run / "store" / f"part-{part:03d}.json").write_text(json.dumps({"shards": mine}))
+    (run / "store" / "manifest.json").unlink()
+    stamp = run / "steps" / "capture.json"
+    begun = json.dumps({"inputs_sha256": read_json(stamp)["inputs_sha256"]})
+    (run / "steps" / "capture.begun.json").write_text(begun)
+    stamp.unlink()
+    limbeck.distill(made, out=run, only="capture", resume=True)
+    assert hash_tree(run / "store") == before
+
+
 def test_text_files_are_read_and_captured_too(tiny_teacher_folder: Path, tmp_path: Path) -> None:
     lines = [{"prompt": f"Count to {n}.", "response": f"One to {n}, then stop."} for n in range(20)]
     (tmp_path / "chats.jsonl").write_text("\n".join(map(json.dumps, lines)))

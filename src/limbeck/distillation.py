@@ -48,6 +48,7 @@ from limbeck.distill.store import (
     StoreWriter,
     choose,
     describe,
+    merge,
     part_documents,
 )
 from limbeck.distill.store.unpacked import Unpacked, part_folder, unpack_part, unpacked_bytes
@@ -300,6 +301,8 @@ def _write_store(flow: Distillation, spec: StoreSpec) -> None:
     else:
         for part in range(capture.store_parts):
             write_part(flow, spec, part)
+    if not flow.run.path("store/manifest.json").is_file():
+        merge(flow.run.path("store"))  # whoever finished the last part was stopped before it could
     for lock in flow.run.folder.glob(_PART_LOCK.format("*")):
         lock.unlink()
 

