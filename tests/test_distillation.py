@@ -160,16 +160,60 @@ def test_capture_on_one_machine_and_training_on_another(
     assert not (here / "student").exists()
 
 
-def test_workers_side_by_side_capture_every_document_once(
-    finished: Path, tiny_teacher_folder: Path, tmp_path: Path
+def test_workers_side_by_side_capture_every_document_once_and_unpack_every_part(
+    finished: Path,
+    tiny_teacher_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made = recipe(tiny_teacher_folder, capture__workers=2)
+    made, run = recipe(tiny_teacher_folder, capture={"workers": 2, "parts": 3}), tmp_path / "run"
     for step in ("corpus", "terms", "capture"):
-        limbeck.distill(made, out=tmp_path / "run", only=step)
-    one, two = (StoreReader(folder / "store") for folder in (finished, tmp_path / "run"))
-    assert describe(tmp_path / "run" / "store")["parts"] == 2
+        limbeck.distill(made, out=run, only=step)
+    one, two = (StoreReader(folder / "store") for folder in (finished, run))
+    assert describe(run / "store")["parts"] == 3
     keys = [sorted(t.document.key for t in store.documents()) for store in (one, two)]
     assert keys[0] == keys[1]
+    assert not list(run.glob(".capture*"))
+    shutil.rmtree(run / ".unpacked")
+    monkeypatch.setattr("limbeck.distillation._UNPACKED_ALONE", 0)
+    limbeck.distill(made, out=run, only="build")
+    assert len(list((run / ".unpacked").glob("*/part-*"))) == 3
+
+
+def test_a_disk_without_room_for_the_unpacked_targets_is_told_of(
+    tiny_teacher_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, run = recipe(tiny_teacher_folder), tmp_path / "run"
+    for step in ("corpus", "terms", "capture"):
+        limbeck.distill(made, out=run, only=step)
+    shutil.rmtree(run / ".unpacked")
+    full = shutil.disk_usage(tmp_path)._replace(free=100)
+
+    def usage(_: Path) -> Any:
+        return full
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    with pytest.raises(
+        RunError, match=r"unpacking the targets of .* and its disk has 0\.0 GB free"
+    ):
+        limbeck.distill(made, out=run, only="build")
+
+
+def test_the_number_of_parts_does_not_decide_what_the_teacher_says_of_a_text(
+    tiny_teacher_folder: Path, tmp_path: Path
+) -> None:
+    lines = [json.dumps({"text": f"Count to {n}, then stop."}) for n in range(30)]
+    (tmp_path / "lines.jsonl").write_text("\n".join(lines))
+    corpus = {"files": ["lines.jsonl"], "max_length": 96}
+    texts: list[dict[str, list[int]]] = []
+    for parts in (1, 3):
+        made = recipe(tiny_teacher_folder, generate=None, corpus=corpus, capture={"parts": parts})
+        out = tmp_path / str(parts)
+        for step in ("corpus", "terms", "capture"):
+            limbeck.distill(made, out=out, base=tmp_path, only=step)
+        said = StoreReader(out / "store").documents()
+        texts.append({t.document.key: t.targets.ids_E.tolist() for t in said})
+    assert texts[0] == texts[1]
 
 
 def test_a_student_that_cannot_be_built_is_refused_before_capture(
@@ -201,6 +245,26 @@ def test_a_capture_that_was_killed_after_its_last_shard_is_taken_as_it_is(
     (run / "steps" / "capture.begun.json").write_text(json.dumps({"inputs_sha256": inputs}))
     limbeck.distill(recipe(tiny_teacher_folder), out=run, resume=True)
     assert hash_tree(run / "store") == hash_tree(finished / "store")
+
+
+def test_a_capture_that_was_killed_before_it_joined_its_parts_joins_them(
+    tiny_teacher_folder: Path, tmp_path: Path
+) -> None:
+    made, run = recipe(tiny_teacher_folder, capture={"parts": 2}), tmp_path / "run"
+    for step in ("corpus", "terms", "capture"):
+        limbeck.distill(made, out=run, only=step)
+    before = hash_tree(run / "store")
+    shards = read_json(run / "store" / "manifest.json")["shards"]
+    for part in range(2):
+        mine = [s for s in shards if s["name"].startswith(f"part-{part:03d}-")]
+        (run / "store" / f"part-{part:03d}.json").write_text(json.dumps({"shards": mine}))
+    (run / "store" / "manifest.json").unlink()
+    stamp = run / "steps" / "capture.json"
+    begun = json.dumps({"inputs_sha256": read_json(stamp)["inputs_sha256"]})
+    (run / "steps" / "capture.begun.json").write_text(begun)
+    stamp.unlink()
+    limbeck.distill(made, out=run, only="capture", resume=True)
+    assert hash_tree(run / "store") == before
 
 
 def test_text_files_are_read_and_captured_too(tiny_teacher_folder: Path, tmp_path: Path) -> None:

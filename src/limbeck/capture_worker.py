@@ -1,4 +1,4 @@
-"""One of several processes that capture side by side: `python -m limbeck.capture_worker RUN BASE PART SPEC`."""
+"""One of several processes that capture side by side: `python -m limbeck.capture_worker RUN BASE SPEC WORKER`."""
 
 import json
 import sys
@@ -23,12 +23,13 @@ class _Aloud(Silent):
 
 
 def main(arguments: list[str]) -> None:
-    """Capture one part of a run's store."""
-    folder, base, part, spec = arguments
+    """Capture every part of a run's store that falls to one worker."""
+    folder, base, spec, worker = arguments
     run = read_run(Path(folder))
     recipe = Recipe.model_validate_json(json.dumps(run.recipe))
-    flow = Distillation(recipe, run, Path(base), resume=True, progress=_Aloud())
-    write_part(flow, StoreSpec(**json.loads(spec)), int(part), recipe.capture.workers)
+    flow = Distillation(recipe, run, Path(base), True, _Aloud(), worker=int(worker))
+    for part in range(int(worker), recipe.capture.store_parts, recipe.capture.workers):
+        write_part(flow, StoreSpec(**json.loads(spec)), part)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,22 @@
 """Parse, call, print; the heavy parts are imported when a command uses them."""
 
+import os
 import sys
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from limbeck.errors import LimbeckError
+from limbeck.errors import LimbeckError, RecipeError, TrainingError
+from limbeck.launch import leads
+from limbeck.progress import Progress, Silent
 
 _INTERRUPTED = 130
+_SHARED = (RecipeError, TrainingError)
+"""Errors that all processes of a launch meet alike; the first says it for all."""
 
 app = typer.Typer(
     name="limbeck",
@@ -43,23 +49,45 @@ def distill(
             help="One step alone: corpus, terms, capture, build, train, evaluate, report."
         ),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Capture on a Ray cluster: local, auto or the head's HOST:PORT."
+        ),
+    ] = None,
+    ray_accelerators: Annotated[
+        float | None,
+        typer.Option(
+            help="Accelerators of each Ray worker. [default: 1 where the cluster has any]"
+        ),
+    ] = None,
 ) -> None:
     """Distil a teacher into a smaller student, measure it and write the report."""
+    from limbeck.cluster import Cluster
     from limbeck.distill.recipe import load_recipe
-    from limbeck.terminal import TerminalProgress
     from limbeck.workbench import distill as run_distill
 
     parsed = load_recipe(recipe, overrides or [])
+    cluster = None if ray is None else Cluster(ray, ray_accelerators)
     folder = out or Path("runs") / parsed.name
     try:
-        with TerminalProgress(Console(stderr=True)) as progress:
+        with _watched() as progress:
             run_distill(
-                parsed, out=folder, base=recipe.parent, resume=resume, only=only, progress=progress
+                parsed,
+                out=folder,
+                base=recipe.parent,
+                resume=resume,
+                only=only,
+                cluster=cluster,
+                progress=progress,
             )
     except KeyboardInterrupt:
-        print("limbeck: stopped; what was finished is kept, go on with --resume", file=sys.stderr)
+        if leads(os.environ):
+            print(
+                "limbeck: stopped; what was finished is kept, go on with --resume", file=sys.stderr
+            )
         raise typer.Exit(_INTERRUPTED) from None
-    if only is None:
+    if only is None and leads(os.environ):
         _print_report(folder)
 
 
@@ -174,12 +202,20 @@ def main() -> None:
     try:
         app()
     except LimbeckError as error:
-        print(f"limbeck: {error}", file=sys.stderr)
+        if leads(os.environ) or not isinstance(error, _SHARED):
+            print(f"limbeck: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"limbeck: {where}{error.strerror or error}", file=sys.stderr)
         sys.exit(1)
+
+
+def _watched() -> AbstractContextManager[Progress]:
+    """Return progress on the terminal; of processes that were launched together only the first shows any."""
+    from limbeck.terminal import TerminalProgress
+
+    return TerminalProgress(Console(stderr=True)) if leads(os.environ) else nullcontext(Silent())
 
 
 def _print_report(folder: Path) -> None:

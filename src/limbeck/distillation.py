@@ -2,9 +2,11 @@
 
 import importlib.metadata
 import json
+import os
+import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +16,8 @@ import numpy as np
 import torch
 
 from limbeck import backends
-from limbeck.artefact import read_json, sha256_file, write_json, write_text
+from limbeck.artefact import read_json, sha256_file, sha256_json, write_json, write_text
+from limbeck.cluster import Cluster, run_on
 from limbeck.distill import checkpoint
 from limbeck.distill.adapter import add_adapters, merge_adapters, save_adapters
 from limbeck.distill.capture import (
@@ -40,7 +43,16 @@ from limbeck.distill.report import (
     training_curve,
 )
 from limbeck.distill.speed import measure_footprint, measure_speed
-from limbeck.distill.store import StoreReader, StoreSpec, StoreWriter, choose, describe
+from limbeck.distill.store import (
+    StoreReader,
+    StoreSpec,
+    StoreWriter,
+    choose,
+    describe,
+    merge,
+    part_documents,
+)
+from limbeck.distill.store.unpacked import Unpacked, part_folder, unpack_part, unpacked_bytes
 from limbeck.distill.student import (
     BuildRecord,
     build_student,
@@ -50,7 +62,7 @@ from limbeck.distill.student import (
 )
 from limbeck.distill.supervised import NOTE, silent, untaught
 from limbeck.distill.targets import Document, Taught
-from limbeck.distill.train import LOG, read_log, train
+from limbeck.distill.train import LOG, check_share, read_log, train
 from limbeck.distill.trim import decide
 from limbeck.distill.vocabulary import (
     Vocabulary,
@@ -61,9 +73,12 @@ from limbeck.distill.vocabulary import (
     write_vocabulary,
 )
 from limbeck.errors import RecipeError, RunError, StudentError, TeacherError
+from limbeck.launch import Launch
 from limbeck.lineage import DataPart, Lineage, ModelPart, lineage_bom
+from limbeck.lock import hold
 from limbeck.model import LocalModel
 from limbeck.pipeline import Step, run_steps
+from limbeck.placement import device, place, take_back
 from limbeck.progress import Named, Progress
 from limbeck.run import Run, Stamp
 from limbeck.terms import Terms, check_terms
@@ -74,9 +89,15 @@ UNDISTILLED = "controls/undistilled"
 CROSS_ENTROPY = "controls/cross_entropy"
 VOCABULARY = "vocabulary.json"
 ADAPTER = "adapter"
+UNPACKED = ".unpacked"
+_UNPACKED_ALONE = 1 << 28
+"""Bytes of unpacked targets that one process makes by itself; for more, others are started."""
 _CALIBRATION_DOCUMENTS = 64
 _PILOT_DOCUMENTS = 8
 _PART_SEED = 1_000_000_007
+_PART_LOCK = ".capture-{}.lock"
+_PART_PATIENCE = 120.0
+"""Seconds to wait for a process that writes a part and should be gone, as after the loss of a cluster's head."""
 _TEXT_PROMPT_TOKENS = 32
 _SAMPLE_TOKENS = 160
 _STORE_FIGURES = (
@@ -101,17 +122,41 @@ class Distillation:
     """Folder that relative paths in the recipe start from."""
     resume: bool
     progress: Progress
+    launch: Launch = field(default_factory=Launch)
+    """The processes that train together; only the first runs steps."""
+    worker: int = 0
+    """Number of this process among those that capture side by side on one machine."""
+    cluster: Cluster | None = None
+    """Where to capture; None means on this machine."""
+
+    @cached_property
+    def documents(self) -> list[Document]:
+        """The corpus' documents in the order of capture; for a corpus that the teacher reads."""
+        return capture_order(_documents(self))
+
+    @cached_property
+    def prompts(self) -> list[Prompt]:
+        """The corpus' prompts; for a corpus that the teacher answers."""
+        return _prompts(self)
 
     @cached_property
     def teacher(self) -> LocalModel:
-        """The teacher, loaded when a step first asks for it."""
+        """The teacher, loaded and placed when a step first asks for it."""
         recipe = self.recipe.teacher
-        return backends.load(recipe.model, dtype=recipe.dtype, base=self.base)
+        loaded = backends.load(recipe.model, dtype=recipe.dtype, base=self.base)
+        place(loaded.model, device(self.worker))
+        return loaded
+
+    def release_teacher(self) -> None:
+        """Leave the accelerator to others; a step that asks for the teacher again loads it again."""
+        if "teacher" in self.__dict__ and self.teacher.model.device.type != "cpu":
+            del self.__dict__["teacher"]
+            torch.accelerator.empty_cache()
 
     @cached_property
-    def store(self) -> StoreReader:
-        """What the teacher said, for reading."""
-        return StoreReader(self.run.path("store"))
+    def store(self) -> Unpacked:
+        """What the teacher said, document by document; unpacked when a step first asks for it."""
+        return _unpack(self)
 
 
 # corpus
@@ -146,14 +191,14 @@ def _read_corpus(flow: Distillation) -> Mapping[str, Any]:
         )
     if recipe.generate is None:
         read = tokenise(corpus, tokenizer, max_length=longest)
-        lines = [_document_line(d) for d in read.documents]
+        lines = (_document_line(d) for d in read.documents)
     else:
         longest -= recipe.generate.max_new_tokens
         read = tokenise_prompts(as_prompts(corpus), tokenizer, max_length=longest)
-        lines = [
+        lines = (
             {"key": p.key, "heldout": p.heldout, "tokens": p.tokens_T.tolist()}
             for p in read.prompts
-        ]
+        )
     write_text(
         flow.run.path("corpus/documents.jsonl"), "".join(json.dumps(x) + "\n" for x in lines)
     )
@@ -255,48 +300,62 @@ def _capture(flow: Distillation) -> Mapping[str, Any]:
 
 
 def _write_store(flow: Distillation, spec: StoreSpec) -> None:
-    """Capture in this process, or in several that each write a part of the store."""
+    """Capture in this process, in several on this machine, or on a cluster; each writes parts of the store."""
     with flow.run.path("corpus/documents.jsonl").open(encoding="utf-8") as file:
         total = sum(1 for _ in file)
     flow.progress.begin("capture", total, "documents")
-    workers = flow.recipe.capture.workers
-    if workers == 1:
-        write_part(flow, spec, 0, 1)
-        return
-    run_workers(
-        [
-            [
-                "limbeck.capture_worker",
-                str(flow.run.folder),
-                str(flow.base),
-                str(part),
-                json.dumps(asdict(spec)),
-            ]
-            for part in range(workers)
-        ],
-        heard=flow.progress.advance,
-    )
+    words = [str(flow.run.folder.resolve()), str(flow.base.resolve()), json.dumps(asdict(spec))]
+    capture = flow.recipe.capture
+    if flow.cluster is not None:
+        run_on(
+            flow.cluster, ["limbeck.ray_capture", *words], capture.workers, flow.progress.advance
+        )
+    elif capture.workers > 1:
+        each = [[*words, str(worker)] for worker in range(capture.workers)]
+        run_workers([["limbeck.capture_worker", *w] for w in each], heard=flow.progress.advance)
+    else:
+        for part in range(capture.store_parts):
+            write_part(flow, spec, part)
+    if not flow.run.path("store/manifest.json").is_file():
+        merge(flow.run.path("store"))  # whoever finished the last part was stopped before it could
+    for lock in flow.run.folder.glob(_PART_LOCK.format("*")):
+        lock.unlink()
 
 
-def write_part(flow: Distillation, spec: StoreSpec, part: int, parts: int) -> None:
-    """Ask the teacher about every `parts`-th document, from the `part`-th, going on after what lies there."""
-    teacher = flow.teacher
-    with StoreWriter(
-        flow.run.path("store"),
-        spec,
-        vocabulary=teacher.model.get_output_embeddings().weight.shape[0],
-        tokenizer_sha256=teacher.tokenizer_sha256,
-        teacher={"name": teacher.name, "weights_sha256": teacher.weights_sha256},
-        part=part,
-        parts=parts,
-    ) as writer:
-        flow.progress.advance(writer.documents)
-        positions, started = 0, time.perf_counter()
-        for taught in _listen(flow, spec, part, parts, done=writer.documents):
-            writer.append(taught)
-            positions += len(taught.targets)
-            rate = positions / (time.perf_counter() - started)
-            flow.progress.advance(1, f"{rate:.0f} tokens/s")
+def write_part(flow: Distillation, spec: StoreSpec, part: int) -> None:
+    """Ask the teacher about one part of the documents, going on after what lies there of it.
+
+    Part p of P holds every P-th document from the p-th. A part that is finished stays as it is. One process
+    at a time writes it: one that lost touch with who started it is waited for.
+
+    Raises:
+        RunError: Another process writes this part still.
+        StoreError: The store was begun with other settings, is damaged, or the disk is full.
+    """
+    folder, parts = flow.run.path("store"), flow.recipe.capture.store_parts
+    lock = flow.run.path(_PART_LOCK.format(f"{part:03d}"))
+    with hold(lock, f"part {part} of {folder}", patience=_PART_PATIENCE):
+        finished = part_documents(folder, part)
+        if finished is not None:
+            flow.progress.advance(finished)
+            return
+        teacher = flow.teacher
+        with StoreWriter(
+            folder,
+            spec,
+            vocabulary=teacher.model.get_output_embeddings().weight.shape[0],
+            tokenizer_sha256=teacher.tokenizer_sha256,
+            teacher={"name": teacher.name, "weights_sha256": teacher.weights_sha256},
+            part=part,
+            parts=parts,
+        ) as writer:
+            flow.progress.advance(writer.documents)
+            positions, started = 0, time.perf_counter()
+            for taught in _listen(flow, spec, part, parts, done=writer.documents):
+                writer.append(taught)
+                positions += len(taught.targets)
+                rate = positions / (time.perf_counter() - started)
+                flow.progress.advance(1, f"{rate:.0f} tokens/s")
 
 
 def _cut_answers(flow: Distillation) -> int:
@@ -304,7 +363,7 @@ def _cut_answers(flow: Distillation) -> int:
     if flow.recipe.generate is None:
         return 0
     ends = end_tokens(flow.teacher)
-    return sum(int(t.document.tokens_T[-1]) not in ends for t in flow.store.documents())
+    return sum(int(t.document.tokens_T[-1]) not in ends for t in flow.store)
 
 
 def _listen(
@@ -315,13 +374,13 @@ def _listen(
     if recipe.generate is not None:
         return answer_prompts(
             flow.teacher,
-            _prompts(flow)[part::parts],
+            flow.prompts[part::parts],
             recipe.generate,
             spec,
             seed=recipe.seed + part * _PART_SEED,
             skip=done,
         )
-    documents = capture_order(_documents(flow))[part::parts]
+    documents = flow.documents[part::parts]
     if recipe.capture.targets == "none":
         return untaught(documents, skip=done)
     return capture_documents(
@@ -334,18 +393,50 @@ def _listen(
     )
 
 
+def _unpack(flow: Distillation) -> Unpacked:
+    """Map the store's documents, decoded; what is not decoded yet is decoded now, a large store on all cores.
+
+    Raises:
+        RunError: The disk has not room for it.
+        StoreError: A shard is missing, foreign or damaged.
+    """
+    reader = StoreReader(flow.run.path("store"))
+    parts, size = reader.identity.parts, unpacked_bytes(reader)
+    folder = flow.run.path(UNPACKED) / sha256_json(reader.manifest)[:16]
+    left = [part for part in range(parts) if not part_folder(folder, part).is_dir()]
+    free = shutil.disk_usage(flow.run.folder).free
+    if left and free < size * len(left) / parts:
+        raise RunError(
+            f"unpacking the targets of {flow.run.folder} takes {size / 1e9:.1f} GB and its disk has "
+            f"{free / 1e9:.1f} GB free; make room and go on with --resume"
+        )
+    workers = min(len(left), os.cpu_count() or 1) if size > _UNPACKED_ALONE else 1
+    if workers > 1:
+        flow.progress.begin("unpack", parts, "parts")
+        words = ["limbeck.unpack_worker", str(reader.folder), str(folder)]
+        each = [[*words, str(worker), str(workers)] for worker in range(workers)]
+        run_workers(each, heard=flow.progress.advance)
+        flow.progress.end(f"{size / 1e9:.1f} GB")
+    else:
+        for part in left:
+            unpack_part(reader, folder, part)
+    return Unpacked(folder, parts)
+
+
 # build
 
 
 def _build(flow: Distillation) -> Mapping[str, Any]:
     recipe = flow.recipe
+    taught = _training(flow)
     flow.progress.begin("build", None, "")
-    documents = sorted((t.document for t in _training(flow)), key=lambda d: d.key)
+    documents = sorted((t.document for t in taught), key=lambda d: d.key)
     calibration = documents[:_CALIBRATION_DOCUMENTS]
     vocabulary = None
     if recipe.student.vocabulary is not None:
-        vocabulary = decide(flow.teacher, _training(flow), recipe.student.vocabulary)
+        vocabulary = decide(flow.teacher, taught, recipe.student.vocabulary)
         write_vocabulary(flow.run.path(VOCABULARY), vocabulary)
+    take_back(flow.teacher.model)  # what is pruned out of it must be an ordinary model
     student = build_student(
         recipe.student,
         flow.teacher,
@@ -373,15 +464,15 @@ def _loss_spec(recipe: Recipe) -> LossSpec:
     return LossSpec(**recipe.loss.model_dump())
 
 
-def _training(flow: Distillation) -> Iterator[Taught]:
-    return (t for t in flow.store.documents() if not t.document.heldout)
+def _training(flow: Distillation) -> Sequence[Taught]:
+    return flow.store.split(heldout=False)
 
 
-def _lessons(flow: Distillation) -> list[Taught]:
+def _lessons(flow: Distillation) -> Sequence[Taught]:
     """Return what the student is trained on, in its own tokens."""
     vocabulary = read_vocabulary(flow.run.path(VOCABULARY))
     if vocabulary is None:
-        return list(_training(flow))
+        return _training(flow)
     row_length = flow.recipe.train.row_length
     taught = list(lessons(_training(flow), vocabulary, row_length=row_length))
     if not taught:
@@ -401,40 +492,49 @@ def _arms(recipe: Recipe) -> dict[str, tuple[str, LossSpec]]:
 
 
 def _train(flow: Distillation) -> Mapping[str, Any]:
-    recipe, taught = flow.recipe, _lessons(flow)
+    flow.release_teacher()
+    taught = _lessons(flow)
     facts: dict[str, Any] = {"seconds": 0.0}
-    for arm, (name, spec) in _arms(recipe).items():
+    for arm, (name, _) in _arms(flow.recipe).items():
         log_folder = flow.run.path(f"training/{arm}")
         if not flow.run.path(name).is_dir():
-            start = backends.load(str(flow.run.path(UNDISTILLED).resolve()), dtype="float32")
-            if recipe.student.freeze_embeddings:
-                freeze_embeddings(start.model)
-            adapters = None
-            if recipe.student.lora is not None:
-                adapters = add_adapters(start.model, recipe.student.lora, seed=recipe.seed)
-            train(
-                start.model,
-                taught,
-                recipe.train,
-                spec,
-                log_folder,
-                seed=recipe.seed,
-                resume=flow.resume,
-                progress=Named(flow.progress, f"train {arm.replace('_', ' ')}"),
-            )
-            if adapters is not None:
-                if arm == "student":
-                    save_adapters(adapters, flow.run.path(ADAPTER), base=UNDISTILLED)
-                merge_adapters(adapters)
-            card = f"The {arm} arm of `{recipe.name}`; its card is written with the report.\n"
-            save_student(
-                start.model, start.tokenizer, flow.run.path(name), card=card, dtype="bfloat16"
-            )
+            with flow.launch.called(arm):
+                _train_arm(flow, arm, taught)
         checkpoint.forget(log_folder)
         log = read_log(log_folder / LOG)
         facts[arm] = {"steps": len(log), "positions": sum(e.positions for e in log)}
         facts["seconds"] += sum(e.seconds for e in log)
+    flow.launch.dismiss()
     return facts
+
+
+def _train_arm(flow: Distillation, arm: str, taught: Sequence[Taught]) -> None:
+    """Train one arm together with the other processes of the launch; the leader saves it."""
+    recipe = flow.recipe
+    name, spec = _arms(recipe)[arm]
+    start = backends.load(str(flow.run.path(UNDISTILLED).resolve()), dtype="float32")
+    if recipe.student.freeze_embeddings:
+        freeze_embeddings(start.model)
+    adapters = None
+    if recipe.student.lora is not None:
+        adapters = add_adapters(start.model, recipe.student.lora, seed=recipe.seed)
+    train(
+        start.model,
+        taught,
+        recipe.train,
+        spec,
+        flow.run.path(f"training/{arm}"),
+        seed=recipe.seed,
+        resume=flow.resume,
+        progress=Named(flow.progress, f"train {arm.replace('_', ' ')}"),
+    )
+    if adapters is not None:
+        if flow.launch.leads and arm == "student":
+            save_adapters(adapters, flow.run.path(ADAPTER), base=UNDISTILLED)
+        merge_adapters(adapters)
+    if flow.launch.leads:
+        card = f"The {arm} arm of `{recipe.name}`; its card is written with the report.\n"
+        save_student(start.model, start.tokenizer, flow.run.path(name), card=card, dtype="bfloat16")
 
 
 # evaluate
@@ -448,9 +548,9 @@ def _evaluate(flow: Distillation) -> Mapping[str, Any]:
         arms["undistilled"] = UNDISTILLED
     models = {arm: _load_arm(flow, name) for arm, name in arms.items()}
     # By key, for stores hold the longest documents first: a part must be like the whole.
-    heldout = sorted(
-        (t.document for t in flow.store.documents() if t.document.heldout), key=lambda d: d.key
-    )[: recipe.evaluate.documents]
+    heldout = sorted((t.document for t in flow.store.split(heldout=True)), key=lambda d: d.key)[
+        : recipe.evaluate.documents
+    ]
     vocabulary, covered = read_vocabulary(flow.run.path(VOCABULARY)), None
     if vocabulary is not None:
         covered = coverage(heldout, vocabulary, row_length=recipe.train.row_length)
@@ -507,7 +607,9 @@ def _check_same_teacher(flow: Distillation) -> None:
 
 def _load_arm(flow: Distillation, name: str) -> LocalModel:
     """Load a student from disk as a user would, in the teacher's number format."""
-    return backends.load(str(flow.run.path(name).resolve()), dtype=flow.recipe.teacher.dtype)
+    loaded = backends.load(str(flow.run.path(name).resolve()), dtype=flow.recipe.teacher.dtype)
+    place(loaded.model, device())
+    return loaded
 
 
 def _token_counts(flow: Distillation) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -621,6 +723,7 @@ def _report(flow: Distillation) -> Mapping[str, Any]:
     write_text(run.path("lineage.cdx.json"), lineage_bom(_lineage(flow, report, made_at)))
     record = BuildRecord(**facts["build"]["record"])
     write_text(run.path(f"{STUDENT}/README.md"), model_card(_origin(flow, report), record, report))
+    run.clear(UNPACKED)
     flow.progress.end()
     return {}
 
@@ -799,12 +902,23 @@ BINDING = ("capture", "build", "train", "evaluate", "report")
 """Steps after whose beginning a run's folder belongs to its recipe."""
 
 
+def follow(flow: Distillation, calls: Iterable[str]) -> None:
+    """Join in the trainings that the leader of this launch calls for, until it dismisses this process.
+
+    Raises:
+        LimbeckError: Anything the user can mend.
+    """
+    for arm in calls:
+        _train_arm(flow, arm, _lessons(flow))
+
+
 def distil(flow: Distillation, only: str | None) -> None:
     """Run the steps; when all are done, write the manifest, last of all.
 
     Raises:
         LimbeckError: Anything the user can mend.
     """
+    check_share(flow.recipe.train, flow.launch.size)
     run_steps(flow, STEPS, only)
     stamps = [flow.run.stamp(step.name) for step in STEPS]
     done = [s for s in stamps if s is not None]

@@ -25,7 +25,7 @@ _DISTILL = (
     "matplotlib",
     "cyclonedx-python-lib",
 )
-_OPTIONAL = (("peft", "lora"), ("onnxscript", "onnx"), ("onnxruntime", "onnx"))
+_OPTIONAL = (("peft", "lora"), ("onnxscript", "onnx"), ("onnxruntime", "onnx"), ("ray", "ray"))
 _GIB = 1 << 30
 _ROOM_BYTES = 4 * _GIB
 

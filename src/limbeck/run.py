@@ -1,6 +1,5 @@
 """A run's folder: whose recipe it holds, which steps are done, and the manifest that is written last."""
 
-import fcntl
 import shutil
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import Any, cast
 
 from limbeck.artefact import hash_tree, read_json, sha256_file, sha256_json, write_json
 from limbeck.errors import RunError
+from limbeck.lock import hold
 
 _CARD = "README.md"
 
@@ -137,13 +137,7 @@ def open_run(
     elif folder.is_dir() and any(folder.iterdir()):
         raise RunError(f"{folder} is not empty and holds no Limbeck run; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(
-                f"another process is writing to {folder}; wait for it or stop it"
-            ) from None
+    with hold(folder / ".lock", str(folder)):
         write_json(known, dict(recipe))
         yield Run(folder, recipe)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck.artefact import read_json
 from limbeck.errors import RunError
+from limbeck.launch import join
 from limbeck.progress import Progress, Silent
 from limbeck.run import Run, open_run, read_run
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from limbeck.cluster import Cluster
     from limbeck.distill.recipe import Recipe
 
 
@@ -25,11 +27,14 @@ def distill(
     base: str | Path | None = None,
     resume: bool = False,
     only: str | None = None,
+    cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """Distil a teacher into a student as a recipe says, measure the student, and write the report.
 
-    Steps whose output is already there are skipped, so a run can be called again after it was stopped.
+    Steps whose output is already there are skipped, so a run can be called again after it was stopped. In a
+    launch of several processes (`accelerate launch`, `torchrun`) the first does everything and the others join
+    in the training; all of them must see the run's folder.
 
     Args:
         recipe: A recipe, or the path of one in TOML.
@@ -38,20 +43,29 @@ def distill(
             or the working folder for a recipe that was made in Python.
         resume: Go on with a capture or a training that was stopped half-way.
         only: Run this step alone: corpus, terms, capture, build, train, evaluate or report.
+        cluster: Capture on this Ray cluster; None means on this machine.
         progress: Hears of every step.
 
     Raises:
         LimbeckError: Anything the user can mend; the message says what and how.
     """
     from limbeck.distill.recipe import load_recipe
-    from limbeck.distillation import BINDING, Distillation, distil
+    from limbeck.distillation import BINDING, Distillation, distil, follow
 
     if isinstance(recipe, str | Path):
         base = Path(recipe).parent if base is None else base
         recipe = load_recipe(Path(recipe))
     folder = Path(out) if out is not None else Path("runs") / recipe.name
-    with open_run(folder, recipe.as_json(), binding=BINDING) as run:
-        distil(Distillation(recipe, run, Path(base or "."), resume, progress or Silent()), only)
+    base = Path(base or ".")
+    with join() as launch:
+        if not launch.leads:
+            run = Run(folder, recipe.as_json())
+            follow(Distillation(recipe, run, base, resume, Silent(), launch), launch.calls())
+            return run
+        with open_run(folder, recipe.as_json(), binding=BINDING) as run:
+            heard = progress or Silent()
+            flow = Distillation(recipe, run, base, resume, heard, launch, cluster=cluster)
+            distil(flow, only)
     return run
 
 

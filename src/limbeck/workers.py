@@ -4,15 +4,37 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from limbeck.errors import RunError
+from limbeck.launch import alone
 
 DONE = "done"
 """What a worker prints, followed by a number, for every few things done."""
+SENTENCE = "limbeck: "
+"""How a worker's own last sentence begins on standard error."""
 
 
-def run_workers(commands: Sequence[Sequence[str]], heard: Callable[[int], None]) -> None:
+class WorkerError(RunError):
+    """A worker that failed.
+
+    Attributes:
+        sentence: What it said was wrong, or None where it ended without a word of its own.
+        last: The last line that anything in it wrote on standard error, or its exit code.
+    """
+
+    def __init__(self, who: str, sentence: str | None, last: str) -> None:
+        super().__init__(f"{who} failed: {sentence or last}")
+        self.sentence = sentence
+        self.last = last
+
+
+def run_workers(
+    commands: Sequence[Sequence[str]],
+    heard: Callable[[int], None],
+    *,
+    environment: Mapping[str, str] | None = None,
+) -> None:
     """Run `python -m` with each command's words side by side, and wait for all of them.
 
     The cores are shared out evenly. When one worker fails or the caller is interrupted, the others are
@@ -21,12 +43,14 @@ def run_workers(commands: Sequence[Sequence[str]], heard: Callable[[int], None])
     Args:
         commands: Module name and arguments of each worker.
         heard: Called with the number in every `done N` line.
+        environment: Variables that the workers get beside this process's own.
 
     Raises:
-        RunError: A worker failed; its last line on standard error says why.
+        WorkerError: A worker failed.
     """
     threads = str(max(1, (os.cpu_count() or 1) // len(commands)))
-    environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    theirs = alone(os.environ) | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    theirs |= environment or {}
     lock = threading.Lock()
     workers = [
         subprocess.Popen(  # noqa: S603 - our own interpreter and our own modules
@@ -34,7 +58,7 @@ def run_workers(commands: Sequence[Sequence[str]], heard: Callable[[int], None])
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment,
+            env=theirs,
         )
         for command in commands
     ]
@@ -69,9 +93,14 @@ def run_workers(commands: Sequence[Sequence[str]], heard: Callable[[int], None])
                 if pipe is not None:
                     pipe.close()
     if failed is not None:
-        code, lines = workers[failed].returncode, said[failed]
-        why = lines[-1].strip().removeprefix("limbeck: ") if lines else f"exit code {code}"
-        raise RunError(f"worker {failed + 1} of {len(workers)} failed: {why}")
+        raise _failure(f"worker {failed + 1} of {len(workers)}", workers[failed], said[failed])
+
+
+def _failure(who: str, worker: subprocess.Popen[str], lines: Sequence[str]) -> WorkerError:
+    spoken = [line.strip() for line in lines if line.strip()]
+    own = [line.removeprefix(SENTENCE) for line in spoken if line.startswith(SENTENCE)]
+    last = spoken[-1] if spoken else f"exit code {worker.returncode}"
+    return WorkerError(who, own[-1] if own else None, last)
 
 
 def _wait(workers: Sequence[subprocess.Popen[str]]) -> int | None:

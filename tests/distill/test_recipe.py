@@ -199,6 +199,13 @@ def test_two_recipes_have_the_same_hash_only_if_they_are_the_same(one: int, othe
     assert (recipe(seed=one).sha256 == recipe(seed=other).sha256) == (one == other)
 
 
+def test_a_store_has_a_part_for_each_worker_at_least():
+    assert recipe(capture__workers=3).capture.store_parts == 3
+    assert recipe(capture__workers=3, capture__parts=7).capture.store_parts == 7
+    with pytest.raises(RecipeError, match=r"capture needs parts \(2\) for each of its 3 workers"):
+        recipe(capture__workers=3, capture__parts=2)
+
+
 def test_order_of_keys_does_not_change_the_hash():
     assert parse_recipe(dict(reversed(SMALLEST.items()))).sha256 == recipe().sha256
 

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from limbeck.backends import load
 from limbeck.distill import checkpoint
 from limbeck.distill.objective import LossSpec
-from limbeck.distill.packing import assemble, pack
+from limbeck.distill.packing import Row, assemble, pack
 from limbeck.distill.positions import Selection, most_uncertain, narrow
 from limbeck.distill.recipe import TrainRecipe
 from limbeck.distill.targets import Taught, concatenate
 from limbeck.distill.torch_targets import TorchTargets
-from limbeck.distill.train import LOG, Objective, learning_rate, read_log, train
-from limbeck.errors import RunError, TrainingError
+from limbeck.distill.train import LOG, Objective, check_share, deal, learning_rate, read_log, train
+from limbeck.errors import RecipeError, RunError, TrainingError
 from limbeck.progress import Silent
 
 RECIPE = TrainRecipe(
@@ -119,6 +119,74 @@ def test_the_same_seed_gives_the_same_weights_to_the_bit(
     one = _train(tiny_teacher_folder, tiny_taught, tmp_path / "one")
     two = _train(tiny_teacher_folder, tiny_taught, tmp_path / "two")
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@given(
+    kept=st.lists(st.lists(st.booleans(), min_size=1, max_size=5), min_size=1, max_size=24),
+    size=st.integers(1, 8),
+    processes=st.integers(1, 9),
+    whole=st.booleans(),
+)
+def test_processes_share_a_step_without_a_row_twice_or_a_meeting_missed(
+    kept: list[list[bool]], size: int, processes: int, whole: bool
+) -> None:
+    rows = [Row((n,), (0,)) for n in range(len(kept))]
+    masks = [np.array(mask) for mask in kept]
+    shares = deal(rows, masks, size, processes, whole=whole)
+    assert len(shares) == processes
+    assert len({len(parts) for parts in shares}) == 1
+    parts = sorted((p for parts in shares for p in parts), key=lambda p: p.number)
+    assert [p.number for p in parts] == list(range(len(parts)))
+    busy = [p for p in parts if len(p.kept_M)]
+    assert sum(p.positions(1.0) for p in parts) == sum(map(sum, kept))
+    assert all(len(p.rows) <= size for p in parts)
+    told = [
+        (p.rows[r].documents[0], k)
+        for p in busy
+        for r, k in _places(p.kept_M.tolist(), [kept[row.documents[0]] for row in p.rows])
+    ]
+    assert told == [(n, k) for n, mask in enumerate(kept) for k, flag in enumerate(mask) if flag]
+    if whole:
+        alone = deal(rows, masks, size, 1, whole=True)[0]
+        assert [p.rows for p in alone] == [p.rows for p in parts[: len(alone)]]
+        assert all(p.positions(1.0) == 0 for p in parts[len(alone) :])
+
+
+def _places(kept_M: list[int], masks: list[list[bool]]) -> list[tuple[int, int]]:
+    """Return (row, position within the row) of positions that are numbered over several rows."""
+    every = [(r, k) for r, mask in enumerate(masks) for k in range(len(mask))]
+    return [every[n] for n in kept_M]
+
+
+def test_more_processes_than_a_step_can_feed_are_refused() -> None:
+    check_share(RECIPE, 2)
+    with pytest.raises(RecipeError, match="3 processes cannot share a step of 2 rows"):
+        check_share(RECIPE, 3)
+    chooses = RECIPE.model_copy(update={"positions": 0.5, "accumulate": 2})
+    check_share(chooses, 2)
+    with pytest.raises(RecipeError, match=r"3 processes .* train.accumulate = 2 micro-batches"):
+        check_share(chooses, 3)
+
+
+def test_training_makes_every_tensor_where_the_student_is(
+    tiny_teacher_folder: Path, tiny_taught: list[Taught], tmp_path: Path
+) -> None:
+    """On a default device that holds no values, a tensor that is made without naming its own spoils the run."""
+    once = RECIPE.model_copy(update={"epochs": 1.0, "positions": 0.5})
+    one = _train(tiny_teacher_folder, tiny_taught, tmp_path / "one", recipe=once)
+    model = _student(tiny_teacher_folder)
+    with torch.device("meta"):
+        train(
+            model,
+            tiny_taught,
+            once,
+            SPEC,
+            tmp_path / "two",
+            seed=3,
+            resume=False,
+            progress=Silent(),
+        )
+    assert all(torch.equal(one[name], two) for name, two in _weights(model).items())
 
 
 @pytest.mark.parametrize("choice", ["teacher_entropy", "random"])

@@ -1,16 +1,18 @@
-"""A training state on disk, whole or not there: weights, optimiser, random state and step."""
+"""A training state on disk, whole or not there: weights, optimiser and step, however many processes made it."""
 
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from limbeck.artefact import read_json, sha256_file, write_json
+from limbeck.distill.spread import like, whole
 from limbeck.errors import TrainingError
 
 _TENSORS = "state.safetensors"
@@ -35,18 +37,31 @@ def latest(folder: Path) -> Checkpoint | None:
     return max(found, key=lambda c: c.step, default=None)
 
 
-def save(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> Checkpoint:
+def save(
+    folder: Path,
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    write: bool = True,
+) -> Checkpoint:
     """Write a checkpoint in a folder of its own that gets its name last, and keep the newest two.
+
+    Shards are gathered, so that any number of processes can go on from it; all of them must call, and one
+    of them writes.
 
     Raises:
         TrainingError: The disk is full or cannot be written.
     """
     final = folder / f"checkpoint-{step:08d}"
     partial = folder / f".checkpoint-{step:08d}.{os.getpid()}.partial"
+    tensors = _tensors(model, optimizer, keep=write)
+    if not write:
+        return Checkpoint(final, step)
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        save_file(_tensors(model, optimizer), partial / _TENSORS)
+        save_file(tensors, partial / _TENSORS)
         sha = sha256_file(partial / _TENSORS)
         write_json(partial / _MANIFEST, {"step": step, "sha256": sha})
         shutil.rmtree(final, ignore_errors=True)
@@ -63,7 +78,7 @@ def save(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optim
 
 
 def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put weights, optimiser and random state back, to the bit.
+    """Put weights and optimiser back, to the bit; each process takes its shards.
 
     Raises:
         TrainingError: The checkpoint is damaged or belongs to another model.
@@ -74,24 +89,38 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Opt
             f"checkpoint {checkpoint.folder} is damaged; remove it to use the one before"
         )
     try:
-        tensors = load_file(path)
+        with safe_open(path, framework="pt") as state:
+            _put_back(state, checkpoint, model, optimizer)
     except SafetensorError as error:
         raise TrainingError(f"checkpoint {checkpoint.folder} cannot be read: {error}") from None
-    torch.set_rng_state(tensors.pop("random_state"))
+
+
+@torch.no_grad()
+def _put_back(
+    state: Any, checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
+    """Read one tensor after another, so that the whole state is never held beside the model's own."""
     parameters = dict(model.named_parameters())
-    theirs = {name.removeprefix("weight/") for name in tensors if name.startswith("weight/")}
-    if theirs != parameters.keys():
+    kinds: dict[str, list[str]] = {name: [] for name in parameters}
+    theirs: set[str] = set()
+    for key in state.keys():  # noqa: SIM118 - a file of tensors, not a mapping
+        if key.startswith("weight/"):
+            theirs.add(key.removeprefix("weight/"))
+        elif key.startswith("optimizer/"):
+            _, kind, name = key.split("/", 2)
+            kinds.setdefault(name, []).append(kind)
+    if theirs != parameters.keys() or kinds.keys() != parameters.keys():
         raise TrainingError(f"checkpoint {checkpoint.folder} belongs to another model")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[f"weight/{name}"])
-            state = {
-                key.split("/")[1]: tensor
-                for key, tensor in tensors.items()
-                if key.startswith("optimizer/") and key.split("/", 2)[2] == name
-            }
-            if state:
-                optimizer.state[parameter] = state
+    for name, parameter in parameters.items():
+        parameter.copy_(like(state.get_tensor(f"weight/{name}"), parameter))
+        for kind in kinds[name]:
+            value = state.get_tensor(f"optimizer/{kind}/{name}")
+            if value.shape == parameter.shape:
+                # A copy: a shard that were a view would keep the whole tensor in memory.
+                shard = torch.empty_like(parameter, dtype=value.dtype)
+                optimizer.state[parameter][kind] = shard.copy_(like(value, parameter))
+            else:
+                optimizer.state[parameter][kind] = value.to(parameter.device)
 
 
 def forget(folder: Path) -> None:
@@ -100,12 +129,19 @@ def forget(folder: Path) -> None:
         shutil.rmtree(path)
 
 
-def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    tensors = {"random_state": torch.get_rng_state()}
+def _tensors(
+    model: nn.Module, optimizer: torch.optim.Optimizer, *, keep: bool
+) -> dict[str, Tensor]:
+    """Gather one tensor after another, and keep them in main memory where they are wanted."""
+    tensors: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
-        tensors[f"weight/{name}"] = parameter.detach().contiguous()
-        for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"optimizer/{key}/{name}"] = value.contiguous()
+        found = {f"weight/{name}": parameter.detach()}
+        for kind, value in optimizer.state.get(parameter, {}).items():
+            found[f"optimizer/{kind}/{name}"] = value
+        for key, value in found.items():
+            full = whole(value)
+            if keep:
+                tensors[key] = full.contiguous().cpu()
     return tensors
 
 

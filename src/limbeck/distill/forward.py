@@ -24,6 +24,12 @@ class Halves:
         """Return the last hidden states [B, T, D]; `inputs` are attention mask and position ids."""
         return self.decoder(tokens_BT, use_cache=False, **inputs)[0]
 
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The decoder's repeated blocks, in order; empty where it keeps no list of them."""
+        lists = [part for part in self.decoder.children() if isinstance(part, nn.ModuleList)]
+        return list(max(lists, key=len, default=nn.ModuleList()))
+
 
 def check_packs(halves: Halves, config: Any, row_length: int) -> None:
     """Check that documents packed into one row say what each says alone.

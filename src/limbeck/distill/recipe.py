@@ -116,7 +116,10 @@ class CaptureRecipe(_Section):
     batch_tokens: Positive = 4096
     """Tokens a teacher forward."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
-    """Processes that ask the teacher side by side, each with its share of the cores and a part of the store."""
+    """Processes that ask the teacher side by side, each with its share of the cores."""
+    parts: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Parts of the store; one process at a time writes a part. None makes one for each worker. More of them
+    share the work more evenly, and a worker that takes over from a lost one reads less again."""
     head_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Tokens at least this likely are kept with their own probability."""
     max_head: Annotated[int, Field(ge=1, le=65_535)] = 16
@@ -131,6 +134,17 @@ class CaptureRecipe(_Section):
     """Most squared error of the gradient a position may have; a pilot then picks the keys above."""
     shard_documents: Positive = 64
     """Documents a shard; a crash loses one shard at the most."""
+
+    @model_validator(mode="after")
+    def _a_part_each(self) -> "CaptureRecipe":
+        if self.parts is not None and self.parts < self.workers:
+            raise ValueError(f"needs parts ({self.parts}) for each of its {self.workers} workers")
+        return self
+
+    @property
+    def store_parts(self) -> int:
+        """Parts of the store."""
+        return self.parts or self.workers
 
 
 class LoraRecipe(_Section):

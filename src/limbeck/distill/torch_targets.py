@@ -43,7 +43,7 @@ class TorchTargets:
         counts_N = np.diff(targets.offsets_N1)
         row_E = np.repeat(np.arange(len(targets), dtype=np.int64), counts_N)
         return cls(
-            offsets_N1=torch.tensor(targets.offsets_N1, dtype=torch.int64),
+            offsets_N1=torch.tensor(targets.offsets_N1, dtype=torch.int64, device="cpu"),
             row_E=torch.from_numpy(row_E).to(device),
             ids_E=torch.tensor(targets.ids_E, dtype=torch.int64, device=device),
             weights_E=torch.tensor(targets.weights_E, dtype=torch.float32, device=device),
@@ -73,7 +73,7 @@ def realised(next_ids_N: Tensor) -> TorchTargets:
     rows_N = torch.arange(count, device=next_ids_N.device)
     ones_N = torch.ones(count, device=next_ids_N.device)
     return TorchTargets(
-        offsets_N1=torch.arange(count + 1),
+        offsets_N1=torch.arange(count + 1, device="cpu"),
         row_E=rows_N,
         ids_E=next_ids_N.long(),
         weights_E=ones_N,

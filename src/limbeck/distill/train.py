@@ -1,17 +1,16 @@
 """Train a student on what a teacher said: the loop, readable top to bottom."""
 
 import contextlib
+import copy
 import json
 import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from limbeck.artefact import write_text
@@ -29,9 +28,11 @@ from limbeck.distill.positions import (
     student_entropies,
 )
 from limbeck.distill.recipe import TrainRecipe
+from limbeck.distill.spread import Team, clip, gather
 from limbeck.distill.targets import Bools, Floats, Taught, concatenate
 from limbeck.distill.torch_targets import TorchTargets
-from limbeck.errors import RunError, TrainingError
+from limbeck.errors import RecipeError, RunError, TrainingError
+from limbeck.placement import device
 from limbeck.progress import Progress
 
 LOG = "log.jsonl"
@@ -84,6 +85,11 @@ class Objective(nn.Module):
         self.student_fraction = selection.student_fraction if selection else 1.0
         self._halves = (split(model),)  # a tuple, so that torch does not register the parts twice
 
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        """The decoder's repeated blocks."""
+        return self._halves[0].layers
+
     def forward(self, batch: Batch, targets: TorchTargets | None, positions: int) -> Tensor:
         """Return the batch's summed loss over `positions`, the step's global number of loss positions."""
         (halves,) = self._halves
@@ -116,11 +122,14 @@ def train(
 ) -> Trained:
     """Train `model` in place and return what was done; the same inputs give the same weights to the bit.
 
-    Order, packing and learning rate are functions of the seed and the step alone, so a run that was
-    killed goes on from its last checkpoint as if it had never stopped.
+    Order, packing, learning rate and noise are functions of the seed and the step alone, so a run that was
+    killed goes on from its last checkpoint as if it had never stopped. A step is the same rows however
+    many processes share them: other numbers of processes differ by rounding alone, and each goes on from
+    the others' checkpoints.
 
     Args:
-        model: A causal language model in float32; parameters without `requires_grad` stay as they are.
+        model: A causal language model in float32; parameters without `requires_grad` stay as they are. The
+            same in every process; torch's random state is not kept.
         taught: Training documents with the teacher's targets.
         recipe: Batches, schedule, precision.
         spec: What to minimise.
@@ -130,18 +139,21 @@ def train(
         progress: Hears of every step.
 
     Raises:
+        RecipeError: The step's rows cannot be shared by so many processes.
         RunError: A checkpoint is there and `resume` is False.
         TrainingError: A loss or gradient is not finite, or a checkpoint is damaged.
     """
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    team = Team.here(device())
+    check_share(recipe, team.size)
     documents = [t.document for t in taught]
     rows = pack([len(d.tokens_T) for d in documents], recipe.row_length, seed=seed)
-    per_step = recipe.rows * recipe.accumulate * accelerator.num_processes
+    per_step = recipe.rows * recipe.accumulate
     per_epoch = math.ceil(len(rows) / per_step)
     steps = max(1, round(recipe.epochs * per_epoch))
 
     model.train()
-    trainable = [p for p in model.parameters() if p.requires_grad]
+    student, objective = _spread(model, spec, _selection(recipe), team)
+    trainable = [p for p in student.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         trainable,
         lr=recipe.learning_rate,
@@ -149,10 +161,8 @@ def train(
         weight_decay=recipe.weight_decay,
         fused=True,
     )
-    done = _restore(folder, model, optimizer, resume=resume)
-    log = _cut_log(folder, done)
-    selection = Selection(recipe.positions, recipe.position_choice)
-    objective = cast(Any, accelerator.prepare(Objective(model, spec, selection)))
+    done = _restore(folder, student, optimizer, resume=resume)
+    log = _cut_log(folder, done, write=team.leads)
     progress.begin("train", steps, "steps")
     progress.advance(done)
 
@@ -160,26 +170,22 @@ def train(
         started = time.perf_counter()
         epoch, index = divmod(step - 1, per_epoch)
         chosen = rows_for_epoch(rows, seed=seed, epoch=epoch)[index * per_step :][:per_step]
-        masks = chosen_in_step(selection, _entropies(taught, chosen), seed=seed, step=step)
-        shares = _shares(chosen, masks, recipe.rows, accelerator.num_processes)
-        positions = sum(p.positions(selection.student_fraction) for parts in shares for p in parts)
-        parts = shares[accelerator.process_index]
-        loss = torch.zeros((), device=accelerator.device)
+        parts, positions = _parts(taught, chosen, recipe, team, seed=seed, step=step)
+        loss = torch.zeros((), device=team.device)
         for number, part in enumerate(parts, start=1):
-            batch = assemble(part.rows, documents, recipe.row_length, pad_id=0).to(
-                accelerator.device
-            )
-            targets = _targets(taught, batch, accelerator.device) if spec.needs_targets else None
+            batch = assemble(part.rows, documents, recipe.row_length, pad_id=0).to(team.device)
+            targets = _targets(taught, batch, team.device) if spec.needs_targets else None
             batch, targets = narrow(batch, targets, part.kept_M)
+            torch.manual_seed(_noise_seed(seed, step, part.number))
             last = number == len(parts)
-            with contextlib.nullcontext() if last else accelerator.no_sync(objective):
-                with _precision(recipe, accelerator.device):
+            with contextlib.nullcontext() if last else team.keep_gradients(objective):
+                with _precision(recipe, team.device):
                     # Gradients are averaged over processes, the loss is a sum over them.
-                    part_loss = objective(batch, targets, positions) * accelerator.num_processes
-                accelerator.backward(part_loss)
+                    part_loss = objective(batch, targets, positions) * team.size
+                part_loss.backward()
             loss += part_loss.detach()
-        mean = float(cast(Tensor, accelerator.reduce(loss, "mean")))
-        norm = float(cast(Tensor, accelerator.clip_grad_norm_(trainable, recipe.clip)))
+        mean = team.mean(loss)
+        norm = clip(trainable, recipe.clip)
         if not (math.isfinite(mean) and math.isfinite(norm)):
             raise _not_finite(
                 mean, norm, step, [documents[i].key for r in chosen for i in r.documents], folder
@@ -191,15 +197,46 @@ def train(
         seconds = time.perf_counter() - started
         entry = StepLog(step, mean, norm, learning_rate(recipe, step, steps), positions, seconds)
         log.append(entry)
-        if accelerator.is_main_process:
+        if team.leads:
             _append_log(folder, entry)
-            if step % recipe.checkpoint_every == 0 and step < steps:
-                checkpoint.save(folder, step, model, optimizer)
+        if step % recipe.checkpoint_every == 0 and step < steps:
+            checkpoint.save(folder, step, student, optimizer, write=team.leads)
         progress.advance(1, f"loss {mean:.3f}, {positions / seconds:.0f} tokens/s")
 
+    gather(student, model)
     progress.end(f"loss {log[-1].loss:.3f}")
     model.eval()
     return Trained(steps, sum(e.positions for e in log), tuple(log))
+
+
+def _selection(recipe: TrainRecipe) -> Selection:
+    return Selection(recipe.positions, recipe.position_choice)
+
+
+def _spread(
+    model: nn.Module, spec: LossSpec, selection: Selection, team: Team
+) -> tuple[nn.Module, nn.Module]:
+    """Return the student and its objective, wrapped to train with the team; shards are cut from a copy."""
+    student = copy.deepcopy(model) if team.shards else model
+    objective = Objective(student, spec, selection)
+    return student, team.wrap(objective, objective.layers)
+
+
+def _parts(
+    taught: Sequence[Taught],
+    rows: Sequence[Row],
+    recipe: TrainRecipe,
+    team: Team,
+    *,
+    seed: int,
+    step: int,
+) -> tuple[list["Part"], int]:
+    """Return this process's micro-batches of a step, and the loss positions of all processes'."""
+    selection = _selection(recipe)
+    fraction = selection.student_fraction
+    masks = chosen_in_step(selection, _entropies(taught, rows), seed=seed, step=step)
+    shares = deal(rows, masks, recipe.rows, team.size, whole=fraction < 1)
+    return shares[team.rank], sum(p.positions(fraction) for parts in shares for p in parts)
 
 
 def _entropies(taught: Sequence[Taught], rows: Sequence[Row]) -> list[Floats]:
@@ -208,9 +245,11 @@ def _entropies(taught: Sequence[Taught], rows: Sequence[Row]) -> list[Floats]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class Part:
     """Rows of a micro-batch, with the loss positions that are kept of them."""
 
+    number: int
+    """Of the micro-batch within the step, whichever process has it."""
     rows: Sequence[Row]
     kept_M: Tensor
     """Ascending indices into the rows' loss positions."""
@@ -220,21 +259,61 @@ class _Part:
         return kept_count(len(self.kept_M), student_fraction)
 
 
-def _shares(
-    rows: Sequence[Row], masks: Sequence[Bools], size: int, processes: int
-) -> list[list[_Part]]:
-    """Deal a step's rows out to processes, and cut each one's share into micro-batches of `size` rows."""
-    shares: list[list[_Part]] = []
-    for process in range(processes):
-        mine, kept = rows[process::processes], masks[process::processes]
-        cuts = [slice(start, start + size) for start in range(0, len(mine), size)]
-        shares.append(
-            [
-                _Part(mine[cut], torch.from_numpy(np.flatnonzero(np.concatenate(kept[cut]))))
-                for cut in cuts
-            ]
+def check_share(recipe: TrainRecipe, processes: int) -> None:
+    """Refuse a step whose rows cannot be shared so that every process has work.
+
+    Raises:
+        RecipeError: There are more processes than a step has rows, or micro-batches that must stay whole.
+    """
+    whole = _selection(recipe).student_fraction < 1
+    have = recipe.accumulate if whole else recipe.rows * recipe.accumulate
+    if processes <= have:
+        return
+    if whole:
+        raise RecipeError(
+            f"{processes} processes cannot share a step of train.accumulate = {have} micro-batches, within "
+            "each of which the student chooses its positions; raise train.accumulate to a multiple of the "
+            "processes and lower train.rows, or launch fewer"
         )
-    return shares
+    raise RecipeError(
+        f"{processes} processes cannot share a step of {have} rows (train.rows x train.accumulate); "
+        "raise one of them, or launch fewer"
+    )
+
+
+def deal(
+    rows: Sequence[Row], masks: Sequence[Bools], size: int, processes: int, *, whole: bool
+) -> list[list[Part]]:
+    """Cut a step's rows into micro-batches and deal them out, as many to each process.
+
+    A process that would have one fewer gets one that counts for nothing, for all must meet in each.
+
+    Args:
+        rows: Of one step.
+        masks: Which of each row's loss positions are kept.
+        size: Rows of a micro-batch at the most.
+        processes: How many share.
+        whole: Keep micro-batches at their size, because the loss depends on what is in one.
+    """
+    each = math.ceil(len(rows) / (size * processes))
+    if not whole:
+        size = math.ceil(len(rows) / (each * processes))
+    parts = [
+        Part(
+            number,
+            rows[start : start + size],
+            torch.from_numpy(np.flatnonzero(np.concatenate(masks[start : start + size]))),
+        )
+        for number, start in enumerate(range(0, len(rows), size))
+    ]
+    nothing = torch.from_numpy(np.zeros(0, np.int64))
+    idle = [Part(n, rows[:1], nothing) for n in range(len(parts), each * processes)]
+    return [[*parts, *idle][process::processes] for process in range(processes)]
+
+
+def _noise_seed(seed: int, step: int, part: int) -> int:
+    """Return the seed of a micro-batch's noise, such as dropout's."""
+    return int(np.random.SeedSequence((seed, step, part)).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _targets(taught: Sequence[Taught], batch: Batch, device: torch.device) -> TorchTargets:
@@ -279,10 +358,11 @@ def read_log(path: Path) -> list[StepLog]:
     return entries
 
 
-def _cut_log(folder: Path, done: int) -> list[StepLog]:
-    """Return the log of the steps that the checkpoint holds, and forget the later ones on disk."""
+def _cut_log(folder: Path, done: int, *, write: bool) -> list[StepLog]:
+    """Return the log of the steps that the checkpoint holds; who may write forgets later ones on disk."""
     log = [e for e in read_log(folder / LOG) if e.step <= done]
-    write_text(folder / LOG, "".join(json.dumps(asdict(e)) + "\n" for e in log))
+    if write:
+        write_text(folder / LOG, "".join(json.dumps(asdict(e)) + "\n" for e in log))
     return log
 
 

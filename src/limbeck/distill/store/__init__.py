@@ -3,6 +3,7 @@
 from limbeck.distill.store.budget import choose, gradient_mse
 from limbeck.distill.store.describe import describe
 from limbeck.distill.store.export import export_parquet
+from limbeck.distill.store.manifest import part_documents
 from limbeck.distill.store.reader import StoreReader
 from limbeck.distill.store.select import sparsify
 from limbeck.distill.store.spec import StoreSpec
@@ -17,5 +18,6 @@ __all__ = [
     "export_parquet",
     "gradient_mse",
     "merge",
+    "part_documents",
     "sparsify",
 ]

@@ -1,6 +1,7 @@
 """What a finished store says of itself: counts, bytes and checksums."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,11 @@ def shard_name(part: int, number: int) -> str:
     return f"part-{part:03d}-{number:05d}.shard"
 
 
+def part_of(name: str) -> int:
+    """Return the part that a shard's file name belongs to."""
+    return int(name.split("-")[1])
+
+
 def part_name(part: int) -> str:
     """Return the file name of a finished part's list of shards."""
     return f"part-{part:03d}.json"
@@ -133,6 +139,16 @@ def records_of(value: Json, folder: Path) -> list[ShardRecord]:
         return [ShardRecord(**record) for record in value["shards"]]
     except (KeyError, TypeError) as error:
         raise StoreError(f"store {folder} has a damaged list of shards: {error}") from error
+
+
+def part_documents(folder: Path, part: int) -> int | None:
+    """Return how many documents a finished part of a store holds, or None while it is unfinished."""
+    for name in (part_name(part), MANIFEST):
+        # The part's list gives way to the manifest, maybe at this moment.
+        with suppress(FileNotFoundError):
+            records = records_of(_json(folder / name), folder)
+            return sum(r.documents for r in records if part_of(r.name) == part)
+    return None
 
 
 def accounting(records: list[ShardRecord], other_bytes: int) -> Json:

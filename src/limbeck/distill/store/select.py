@@ -33,7 +33,7 @@ def sparsify(
     mass in order of id.
 
     Args:
-        log_probs_NV: float32 log-probabilities, normalised.
+        log_probs_NV: float32 log-probabilities, normalised; all work is done where they lie.
         realised_ids_N: The token that was *drawn from this very distribution* at each position, or
             None where the text comes from elsewhere. It then is one of the tail's samples wherever it
             lies in the tail, which changes no expectation (docs/store-format.md has the proof).
@@ -43,23 +43,24 @@ def sparsify(
     if log_probs_NV.ndim != 2:
         raise StoreError(f"log-probabilities must be [N, V], got {tuple(log_probs_NV.shape)}")
     positions = log_probs_NV.shape[0]
-    draws_N4 = torch.rand(positions, 4, dtype=torch.float64, generator=generator)
+    draws_N4 = torch.rand(positions, 4, dtype=torch.float64, generator=generator, device="cpu")
+    draws_N4 = draws_N4.to(log_probs_NV.device)
     owner_H, ids_H, head_H, blocks_NC, entropy_N = _scan(log_probs_NV, spec)
     heads_N = torch.bincount(owner_H, minlength=positions)
     mass_H, rest_N = _masses(owner_H, heads_N, head_H, blocks_NC[:, -1], spec, draws_N4)
     grid = grid_of(spec, log_probs_NV.shape[1])
-    samples_N = torch.from_numpy(grid.samples_of(rest_N.numpy()))
+    samples_N = torch.from_numpy(grid.samples_of(rest_N.cpu().numpy())).to(rest_N.device)
     tail = _Tail(log_probs_NV, blocks_NC, owner_H, ids_H, heads_N)
     owner_S, ids_S = _sample(tail, samples_N, realised_ids_N, draws_N4)
     order = torch.argsort(owner_S * log_probs_NV.shape[1] + ids_S)
     return join(
-        heads_N.numpy(),
-        ids_H.numpy(),
-        mass_H.numpy(),
-        samples_N.numpy(),
-        ids_S[order].numpy(),
-        rest_N.numpy(),
-        np.rint(entropy_N.clamp(min=0).numpy() * ENTROPY_STEPS).astype(np.int64),
+        heads_N.cpu().numpy(),
+        ids_H.cpu().numpy(),
+        mass_H.cpu().numpy(),
+        samples_N.cpu().numpy(),
+        ids_S[order].cpu().numpy(),
+        rest_N.cpu().numpy(),
+        np.rint(entropy_N.clamp(min=0).cpu().numpy() * ENTROPY_STEPS).astype(np.int64),
         spec.levels,
     )
 
@@ -79,9 +80,9 @@ def _scan(log_probs_NV: Tensor, spec: StoreSpec) -> tuple[Tensor, Tensor, Tensor
     """
     positions, vocabulary = log_probs_NV.shape
     blocks = -(-vocabulary // _BLOCK)
-    sums_NC = torch.zeros(positions, blocks)
-    entropy_N = torch.zeros(positions)
-    probs_RV = torch.empty(min(_ROWS, positions), vocabulary)
+    sums_NC = log_probs_NV.new_zeros(positions, blocks)
+    entropy_N = log_probs_NV.new_zeros(positions)
+    probs_RV = log_probs_NV.new_empty(min(_ROWS, positions), vocabulary)
     heads: list[tuple[Tensor, Tensor, Tensor]] = []
     for first in range(0, max(positions, 1), _ROWS):
         tile_RV = log_probs_NV[first : first + _ROWS]
@@ -115,7 +116,7 @@ def _sum_blocks(probs_RV: Tensor, sums_RC: Tensor) -> None:
 def _gather(values_RV: Tensor, row_P: Tensor, block_P: Tensor) -> Tensor:
     """Return one block of ids each, [P, _BLOCK]; what lies past the vocabulary is 0."""
     last = values_RV.shape[1] - 1
-    ids_PB = block_P[:, None] * _BLOCK + torch.arange(_BLOCK)
+    ids_PB = block_P[:, None] * _BLOCK + torch.arange(_BLOCK, device=block_P.device)
     found_PB = values_RV[row_P[:, None], ids_PB.clamp(max=last)]
     return found_PB.masked_fill_(ids_PB > last, 0.0)
 
@@ -124,7 +125,8 @@ def _head(probs_RV: Tensor, sums_RC: Tensor, spec: StoreSpec) -> tuple[Tensor, T
     """Return (row, id) of the head entries, by row, then by falling probability."""
     if spec.top_k is not None:
         ids_RK = probs_RV.topk(min(spec.top_k, probs_RV.shape[1])).indices
-        owner = torch.arange(len(ids_RK)).repeat_interleave(ids_RK.shape[1])
+        rows_R = torch.arange(len(ids_RK), device=ids_RK.device)
+        owner = rows_R.repeat_interleave(ids_RK.shape[1])
         return owner, ids_RK.reshape(-1)
     # A block that holds a likely token has at least its mass: few blocks need a second look.
     row_P, block_P = (sums_RC >= spec.head_threshold * (1 - 1e-5)).nonzero(as_tuple=True)
@@ -193,12 +195,12 @@ class _Tail:
     def within(self, owner_S: Tensor, block_S: Tensor) -> Tensor:
         """Return the probabilities in one block of ids each, float64 [S, _BLOCK]; the head's are 0."""
         last = self.log_probs_NV.shape[1] - 1
-        ids_SB = block_S[:, None] * _BLOCK + torch.arange(_BLOCK)
+        ids_SB = block_S[:, None] * _BLOCK + torch.arange(_BLOCK, device=block_S.device)
         logs_SB = self.log_probs_NV[owner_S[:, None], ids_SB.clamp(max=last)]
         within_SB = logs_SB.exp().double()
         within_SB[ids_SB > last] = 0.0
         heads_S = self.heads_N[owner_S]
-        sample = torch.arange(len(owner_S)).repeat_interleave(heads_S)
+        sample = torch.arange(len(owner_S), device=owner_S.device).repeat_interleave(heads_S)
         starts_N = self.heads_N.cumsum(0) - self.heads_N
         ids = self.ids_H[starts_N[owner_S].repeat_interleave(heads_S) + _ranks(heads_S)]
         here = ids // _BLOCK == block_S[sample]
@@ -207,7 +209,7 @@ class _Tail:
 
     def point(self, ids_N: Tensor, draw_N: Tensor) -> tuple[Tensor, Tensor]:
         """Return a uniform point of each id's stretch of cumulative mass, and the id's mass, or 0."""
-        rows, block_N = torch.arange(len(ids_N)), ids_N // _BLOCK
+        rows, block_N = torch.arange(len(ids_N), device=ids_N.device), ids_N // _BLOCK
         within_NB = self.within(rows, block_N)
         mass_N = within_NB[rows, ids_N % _BLOCK]
         end_N = within_NB.cumsum(1)[rows, ids_N % _BLOCK]
@@ -232,7 +234,7 @@ def _sample(
     tail: _Tail, samples_N: Tensor, realised_ids_N: Tensor | None, draws_N4: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return (position, id) of systematic samples of the tails."""
-    owner_S = torch.arange(len(samples_N)).repeat_interleave(samples_N)
+    owner_S = torch.arange(len(samples_N), device=samples_N.device).repeat_interleave(samples_N)
     number_S = _ranks(samples_N)
     step_N = tail.blocks_NC[:, -1] / samples_N.clamp(min=1)
     start_N = draws_N4[:, 2] * step_N
@@ -253,9 +255,10 @@ def _sample(
 def _ranks(counts_N: Tensor) -> Tensor:
     """Return 0, 1, ... within each run of the given lengths."""
     ends_N = counts_N.cumsum(0)
-    return torch.arange(int(ends_N[-1]) if len(ends_N) else 0) - (
-        ends_N - counts_N
-    ).repeat_interleave(counts_N)
+    total = int(ends_N[-1]) if len(ends_N) else 0
+    return torch.arange(total, device=counts_N.device) - (ends_N - counts_N).repeat_interleave(
+        counts_N
+    )
 
 
 def join(
