@@ -177,7 +177,8 @@ def parse_settings(raw: Mapping[str, Any], where: str) -> TaskFile:
         TaskError: A key is unknown, missing or out of range; `where` names the task.
     """
     try:
-        return TaskFile.model_validate(_tuples(raw))
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+        return TaskFile.model_validate(values)
     except ValidationError as error:
         raise TaskError(f"task {where}: {'; '.join(_sentences(error))}") from None
 
@@ -344,14 +345,6 @@ def _schema(settings: TaskFile, base: Path) -> Mapping[str, Any] | None:
     except SchemaError as error:
         raise TaskError(f"json_schema of task {settings.name}: {error.message}") from None
     return cast("Mapping[str, Any]", found)
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _tuples(v) for k, v in cast("Mapping[str, Any]", value).items()}
-    if isinstance(value, list):
-        return tuple(_tuples(v) for v in cast("list[Any]", value))
-    return value
 
 
 def _sentences(error: ValidationError) -> Iterator[str]:
