@@ -13,6 +13,7 @@ LimbeckError                 one clear sentence for the user; the CLI prints it 
 ├── TrainingError            a non-finite loss; names the step, the batch and the last good checkpoint
 ├── TaskError                a test set that is missing, empty or malformed; names the line
 ├── ScoringError             a model that cannot be scored as a task asks
+├── JudgeError               a judge that cannot be named, or answers that cannot be compared
 └── MissingDependencyError   an optional package; names the install command
 """
 
@@ -75,6 +76,10 @@ class TaskError(LimbeckError):
 
 class ScoringError(LimbeckError):
     """A model that cannot be scored as a task asks, such as one without log-probabilities."""
+
+
+class JudgeError(LimbeckError):
+    """A judge that cannot be named, or answers that cannot be compared."""
 
 
 class MissingDependencyError(LimbeckError):
