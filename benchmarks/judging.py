@@ -1,6 +1,6 @@
 """Do planted judges get the licence they deserve, and is a stub with known delays timed right?
 
-    python benchmarks/judging.py [--quick] [--seeds N]
+    python benchmarks/judging.py [--seed N] [--quick] [--plays N]
 
 Questions and answers are made up here, for a judge's faults must be known exactly: sums in words, answered by a
 wordy teacher that is right three times of four and a curt student that is right three times of five.
@@ -9,19 +9,25 @@ wordy teacher that is right three times of four and a curt student that is right
 import argparse
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from planted_judges import Voice, World, more_planted, planted, serve_all, true_at
+from delayed import Delays, serve_delayed
+from planted_judges import Voice, World, limits, more_planted, planted, serve_all, true_at
 
 from limbeck.validate.judge import JudgeSpec, judged_ledger, parse_judge
 from limbeck.validate.judge.ballot import Ballot
 from limbeck.validate.judge.endpoint import Reply
 from limbeck.validate.ledger import Answer, JudgedLedger, Question, VerifiedOutcome
+from limbeck.validate.respond import Asked
+from limbeck.validate.timing import Timing, measure_timing
+from limbeck.validate.writers.served import ServedWriter
 
 TEACHER_RIGHT, STUDENT_RIGHT = 0.75, 0.6
 _THINGS = ("apples", "nails", "stamps", "bricks", "kettles", "maps", "coins", "letters")
+_RATES = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 _NUMBER = re.compile(r"\d+")
 
 
@@ -41,15 +47,15 @@ class Play:
         numbers = _NUMBER.findall(text)
         return float(bool(numbers) and numbers[-1] == self.gold[item])
 
-    def world(self, seed: int, *, favourite: str = "student") -> World:
-        """Return what planted judges know of it."""
+    def world(self, seed: int) -> World:
+        """Return what planted judges know of it; the lineage-lover loves the student."""
         item_of = {q.prompt: q.item for q in self.questions}
-        answers = self.student if favourite == "student" else self.teacher
-        texts = {a.item: a.text for a in answers}
+        prompts = {q.item: q.prompt for q in self.questions}
         return World(
             lambda question, text: self.score(item_of[question], text) == 1,
-            {q.prompt: texts[q.item] for q in self.questions},
-            seed,
+            favourite={prompts[a.item]: a.text for a in self.student},
+            rival={prompts[a.item]: a.text for a in self.teacher},
+            seed=seed,
         )
 
 
@@ -94,7 +100,7 @@ class Spoken:
         return Reply(self.voice(ballot))
 
 
-def hold(play: Play, judges: list[JudgeSpec | Spoken], seed: int) -> JudgedLedger:
+def hold(play: Play, judges: Sequence[JudgeSpec | Spoken], seed: int) -> JudgedLedger:
     """Return the judged ledger of a play."""
     return judged_ledger(
         play.questions,
@@ -117,3 +123,69 @@ def licensed_judges(seed: int, quick: bool) -> list[str]:
         ]
         ledger = hold(play, specs, seed)
     return [report.name for report in ledger.judges if report.licensed]
+
+
+def timing_error(seed: int, quick: bool) -> float:
+    """Return the largest relative error of timing two stubs with known delays: ratios of speed and waiting."""
+    del seed  # nothing is drawn
+    teacher, student = Delays(0.3, 0.04, 12), Delays(0.12, 0.014, 12)
+    timing = time_stubs(teacher, student, blocks=6 if quick else 16)
+    found = (timing.speed_ratio[0], timing.first_ratio[0], timing.seconds_ratio[0])
+    true = (
+        teacher.seconds / student.seconds,
+        student.first_s / teacher.first_s,
+        student.seconds / teacher.seconds,
+    )
+    return max(abs(f / t - 1) for f, t in zip(found, true, strict=True))
+
+
+def time_stubs(teacher: Delays, student: Delays, *, blocks: int) -> Timing:
+    """Time two stubs on loopback."""
+    prompts = [Asked(f"stub/{i}", f"Prompt {i}", "chat") for i in range(4)]
+    with (
+        serve_delayed(teacher) as teacher_url,
+        serve_delayed(student) as student_url,
+        ServedWriter("slow", teacher_url, max_new_tokens=teacher.tokens) as slow,
+        ServedWriter("fast", student_url, max_new_tokens=student.tokens) as fast,
+    ):
+        return measure_timing(prompts, slow, fast, blocks=blocks)
+
+
+def licence_rates(plays: int, items: int = 480) -> dict[str, float]:
+    """Return how often each planted judge gets a licence over many plays, without a network in between.
+
+    `right N%` is right on a pair, in both orders, with that chance, on every part of the examination alike.
+    """
+    licensed: Counter[str] = Counter()
+    names: list[str] = []
+    for seed in range(plays):
+        play = make_play(seed, items)
+        world = play.world(seed)
+        voices = planted(world) | more_planted(world) | limits(world)
+        voices |= {f"right {rate:.0%}": true_at(world, rate) for rate in _RATES}
+        names = list(voices)
+        ledger = hold(play, [Spoken(name, voice) for name, voice in voices.items()], seed)
+        licensed.update(report.name for report in ledger.judges if report.licensed)
+    return {name: licensed[name] / plays for name in names}
+
+
+def main() -> None:
+    """Print everything, as JSON on the last line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--plays", type=int, default=200)
+    options = parser.parse_args()
+    rates = licence_rates(20 if options.quick else options.plays)
+    for name, rate in rates.items():
+        print(f"{name:<18} licensed in {rate:.1%} of the plays")
+    result = {
+        "licensed_judges": licensed_judges(options.seed, options.quick),
+        "licence_rates": rates,
+        "timing_error": timing_error(options.seed, options.quick),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -13,13 +13,15 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from loopback import Handler, serving
+
 from limbeck.validate.judge.ballot import Ballot, read_ballot
+from limbeck.validate.judge.licence import RULES
 
 Right = Callable[[str, str], bool]
 """(question, text) to whether the text answers it rightly."""
@@ -34,6 +36,8 @@ class World:
     right: Right
     favourite: Mapping[str, str]
     """By question, the answer of the model that the lineage-lover loves."""
+    rival: Mapping[str, str] = field(default_factory=dict[str, str])
+    """By question, the answer of the other model."""
     seed: int = 0
 
 
@@ -54,8 +58,7 @@ def more_planted(world: World) -> dict[str, Voice]:
 
     def same_coin(b: Ballot) -> str:
         """Toss one coin for both orders, so that it is perfectly consistent."""
-        first = min(_both(b))
-        heads = _draw(world, Ballot(b.question, first, max(_both(b)))) < 0.5
+        first, heads = min(_both(b)), _pair_draw(world, b) < 0.5
         return _says(b.answer_a == first and heads, b.answer_b == first and heads)
 
     def fooled(b: Ballot) -> str:
@@ -87,12 +90,33 @@ def true_at(world: World, rate: float) -> Voice:
     """Return a judge that is right on a pair, in both orders, with a given chance, and wrong in both otherwise."""
 
     def voice(b: Ballot) -> str:
-        first, second = sorted(_both(b))
-        lucky = _draw(world, Ballot(b.question, first, second)) < rate
+        lucky = _pair_draw(world, b) < rate
         a, c = (world.right(b.question, t) for t in _both(b))
         return _says(a, c) if lucky else _says(c, a)
 
     return voice
+
+
+def limits(world: World) -> dict[str, Voice]:
+    """Return judges that do everything right but for one rule, whose limit they meet exactly: fit for no licence."""
+
+    def unfair(b: Ballot) -> str:
+        """Where the student alone is right, say so no more often than the rule asks to exceed."""
+        rights = [world.right(b.question, t) for t in _both(b)]
+        original = {*_both(b)} == {world.favourite[b.question], world.rival[b.question]}
+        won_by_student = [t == world.favourite[b.question] for t in _both(b)] == rights
+        if original and won_by_student and _pair_draw(world, b) >= RULES["student right"].limit:
+            return _says(*(not r for r in rights))
+        return _says(*rights)
+
+    def padded(b: Ballot) -> str:
+        """Prefer an answer with padding to the same without exactly as often as is too much."""
+        short, long = sorted(_both(b), key=len)
+        if long.startswith(short) and _pair_draw(world, b) < RULES["padded twin"].limit:
+            return _says(b.answer_a == long, b.answer_b == long)
+        return _says(*(world.right(b.question, t) for t in _both(b)))
+
+    return {"limit: student right": unfair, "limit: padded twin": padded}
 
 
 def knows(gold: Mapping[str, str]) -> Right:
@@ -105,40 +129,6 @@ def knows(gold: Mapping[str, str]) -> Right:
     return right
 
 
-@contextmanager
-def serve(reply: Callable[[dict[str, Any]], "Sent"]) -> Iterator[str]:
-    """Serve a chat endpoint on a free port of the loopback interface; yield its base URL."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-        wbufsize = -1
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            sent = reply(body)
-            self.send_response(sent.status)
-            self.send_header("Content-Type", sent.kind)
-            self.send_header("Content-Length", str(len(sent.data)))
-            self.end_headers()
-            self.wfile.write(sent.data)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Keep quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    server.block_on_close = False
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
 @dataclass(frozen=True, slots=True)
 class Sent:
     """An HTTP reply."""
@@ -146,6 +136,21 @@ class Sent:
     data: bytes
     status: int = 200
     kind: str = "application/json"
+
+
+def serve(reply: Callable[[dict[str, Any]], Sent]) -> AbstractContextManager[str]:
+    """Serve a chat endpoint for the length of a block; the context is its base URL."""
+
+    class Replying(Handler):
+        def do_POST(self) -> None:
+            sent = reply(json.loads(self.body()))
+            self.send_response(sent.status)
+            self.send_header("Content-Type", sent.kind)
+            self.send_header("Content-Length", str(len(sent.data)))
+            self.end_headers()
+            self.wfile.write(sent.data)
+
+    return serving(Replying)
 
 
 def speaking(voice: Voice) -> Callable[[dict[str, Any]], Sent]:
@@ -213,6 +218,11 @@ def _bytes(world: World, ballot: Ballot) -> bytes:
 def _draw(world: World, ballot: Ballot) -> float:
     """Return a number in [0, 1) that hangs on the seed and the ballot alone."""
     return int.from_bytes(hashlib.sha256(_bytes(world, ballot)).digest()[:6]) / 2**48
+
+
+def _pair_draw(world: World, ballot: Ballot) -> float:
+    """Return a number in [0, 1) that is the same for both orders."""
+    return _draw(world, Ballot(ballot.question, *sorted(_both(ballot))))
 
 
 def main() -> None:

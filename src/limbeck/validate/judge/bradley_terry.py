@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 
 from limbeck.errors import JudgeError
 
@@ -21,6 +22,8 @@ Doubles = npt.NDArray[np.float64]
 RIDGE = 0.01
 _STEPS = 50
 _CLOSE = 1e-9
+_STRIDE = 2.0
+"""Longest step at once, in nats: from far away Newton's method overshoots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +85,13 @@ def bradley_terry(
     wins_PKK = _wins(matches, models)
     total_KK = wins_PKK.sum(0)
     _check_connected(total_KK, models)
-    score_K = fit(total_KK, ridge)
+    score_K = fit(total_KK[None], ridge)[0]
     prompts = len(wins_PKK)
     weight_BP = np.random.default_rng(seed).multinomial(
         prompts, np.full(prompts, 1 / prompts), size=resamples
     )
     drawn_BKK = np.einsum("bp,pij->bij", weight_BP.astype(np.float64), wins_PKK)
-    score_BK = np.stack([fit(wins_KK, ridge) for wins_KK in drawn_BKK])
+    score_BK = fit(drawn_BKK, ridge)
     tail = (1 - confidence) / 2
     low_K, high_K = np.quantile(score_BK, [tail, 1 - tail], axis=0)
     order = np.argsort(-score_K, kind="stable")
@@ -102,26 +105,28 @@ def bradley_terry(
     )
 
 
-def fit(wins_KK: Doubles, ridge: float = RIDGE) -> Doubles:
-    """Return the strengths [K] that make the wins likeliest, by Newton's method.
+def fit(wins_BKK: Doubles, ridge: float = RIDGE) -> Doubles:
+    """Return the strengths [B, K] that make each table of wins likeliest, by Newton's method.
 
     Args:
-        wins_KK: Row's wins over column, ties half; the diagonal is 0.
+        wins_BKK: Row's wins over column, ties half; diagonals are 0.
         ridge: Penalty on the squared strengths, above 0.
     """
-    score_K = np.zeros(len(wins_KK))
-    games_KK = wins_KK + wins_KK.T
+    tables, models, _ = wins_BKK.shape
+    score_BK = np.zeros((tables, models))
+    games_BKK = wins_BKK + wins_BKK.transpose(0, 2, 1)
+    eye_KK = np.eye(models)
     for _ in range(_STEPS):
-        p_KK = 1 / (1 + np.exp(score_K[None, :] - score_K[:, None]))
-        slope_K = (wins_KK - games_KK * p_KK).sum(1) - ridge * score_K
-        curve_KK = games_KK * p_KK * (1 - p_KK)
-        hessian_KK = np.diag(curve_KK.sum(1) + ridge) - curve_KK
-        step_K = np.linalg.solve(hessian_KK, slope_K)
-        longest = float(np.abs(step_K).max())
-        score_K = score_K + step_K * min(1.0, 2 / max(longest, 1e-12))  # far steps may overshoot
-        if longest < _CLOSE:
+        p_BKK = expit(score_BK[:, :, None] - score_BK[:, None, :])
+        slope_BK = (wins_BKK - games_BKK * p_BKK).sum(2) - ridge * score_BK
+        curve_BKK = games_BKK * p_BKK * (1 - p_BKK)
+        hessian_BKK = (curve_BKK.sum(2) + ridge)[:, :, None] * eye_KK - curve_BKK
+        step_BK = np.linalg.solve(hessian_BKK, slope_BK[:, :, None])[:, :, 0]
+        longest_B1 = np.abs(step_BK).max(1, keepdims=True)
+        score_BK += step_BK * np.minimum(1, _STRIDE / np.maximum(longest_B1, _STRIDE))
+        if longest_B1.max() < _CLOSE:
             break
-    return score_K
+    return score_BK
 
 
 def _check(matches: Sequence[Match], models: Sequence[str]) -> None:

@@ -17,8 +17,11 @@ class ReplyCache:
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._replies: dict[str, str] = {}
+        self._torn = False
         if path is not None and path.is_file():
-            self._replies = dict(_read(path))
+            data = path.read_bytes()
+            self._replies = dict(_read(data.decode(errors="replace")))
+            self._torn = bool(data) and not data.endswith(b"\n")
 
     def __len__(self) -> int:
         return len(self._replies)
@@ -32,8 +35,10 @@ class ReplyCache:
         self._replies[key] = text
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            line = json.dumps({"key": key, "text": text}) + "\n"
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"key": key, "text": text}) + "\n")
+                file.write("\n" + line if self._torn else line)
+            self._torn = False
 
 
 def request_key(url: str, body: dict[str, Any]) -> str:
@@ -41,9 +46,9 @@ def request_key(url: str, body: dict[str, Any]) -> str:
     return sha256_json({"url": url, "body": body})
 
 
-def _read(path: Path) -> list[tuple[str, str]]:
+def _read(text: str) -> list[tuple[str, str]]:
     kept: list[tuple[str, str]] = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in text.split("\n"):
         try:
             record = json.loads(line)
             kept.append((str(record["key"]), str(record["text"])))

@@ -41,7 +41,7 @@ _OPPOSITE = {**_OPPOSITES, **{b: a for a, b in _OPPOSITES.items()}}
 _COPULA = re.compile(r"\b(is|are|was|were|will|can|does|do|has|have|should|would|could)\b(?! not)")
 _NUMBER = re.compile(r"\d+")
 _WORD = re.compile(r"[A-Za-z]+")
-_SHUFFLES = 4
+_SHUFFLES = 8
 
 
 def damage(

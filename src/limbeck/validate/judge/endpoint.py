@@ -12,9 +12,10 @@ from typing import Any, Protocol, Self
 import httpx2
 import numpy as np
 
+from limbeck.validate.address import is_loopback
 from limbeck.validate.judge.ballot import Ballot
 from limbeck.validate.judge.cache import ReplyCache, request_key
-from limbeck.validate.judge.spec import JudgeSpec, is_loopback
+from limbeck.validate.judge.spec import JudgeSpec
 
 GIVE_UP_AFTER = 4
 """Requests in a row that fail, retries included, before a judge is held to be gone."""

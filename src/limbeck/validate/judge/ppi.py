@@ -15,6 +15,12 @@ so that useless votes are given none and the estimate is never worse than the ve
 the power itself. Variances are those of means, with clusters as the sampling unit:
 Var(mean) = G / (G - 1) sum_G (sum_i (z_i - mean))^2 / n^2. For clusters of one this is the formula of the paper. The
 interval takes Student's t with the degrees of freedom of Welch and Satterthwaite.
+
+The verified sample holds, beside its items, the four corners (0, 0), (0, 1), (1, 0), (1, 1) of outcome and vote with
+the weight of half a cluster each, as Agresti and Min (Statistics in Medicine 24, 2005) do for paired proportions:
+good votes err so seldom that 20 items may hold no error at all, and without the corners such a sample would claim to
+know the mean exactly: simulated coverage at a nominal 95% falls to 90% there. With them it is 95 to 100% with 20
+clusters and 94 to 98% from 100 on (`tests/validate/judge/test_ppi.py`).
 """
 
 import math
@@ -28,7 +34,14 @@ from scipy.special import stdtrit
 from limbeck.stats.estimate import Estimate
 
 Doubles = npt.NDArray[np.float64]
+
 Ints = npt.NDArray[np.int64]
+
+CORNER = 0.5
+"""Weight of each corner of the verified sample, in clusters."""
+
+_NOTHING = 1e-20
+"""Variances below are rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,34 +69,38 @@ def corrected_mean(
     cluster_N: Ints,
     *,
     power: float | None = None,
+    corner: float = CORNER,
 ) -> Corrected:
     """Return the mean outcome of the population both samples come from.
 
     Args:
-        outcome_I: Verified outcomes of I items, in two clusters at least.
-        vote_I: Votes on the same items, on the scale of the outcomes.
+        outcome_I: Verified outcomes of I items, in [0, 1], in two clusters at least.
+        vote_I: Votes on the same items, in [0, 1].
         cluster_I: Cluster of each, as integers from 0 without gaps.
         vote_N: Votes on N other items; none at all or two clusters at least.
         cluster_N: Cluster of each, numbered for themselves.
         power: Share of the votes to use, in [0, 1]; None takes the best.
+        corner: Weight of each corner, in clusters of mean size; 0 is the estimator of the paper.
     """
-    y = _centred(outcome_I, cluster_I)
-    f = _centred(vote_I, cluster_I)
-    g = _centred(vote_N, cluster_N)
-    if len(g) < 2:
-        power = 0.0
+    y, mean_y = _parts(outcome_I, cluster_I, (0.0, 0.0, 1.0, 1.0), corner)
+    f, mean_f = _parts(vote_I, cluster_I, (0.0, 1.0, 0.0, 1.0), corner)
+    g, mean_g = _parts(vote_N, cluster_N, (), 0.0)
+    verified, voted = len(y) - 4, len(g)
+    units = verified + 4 * corner
+    if voted < 2:
+        power, mean_g = 0.0, mean_f
     elif power is None:
-        spread = _product(f, f) + _product(g, g)
-        power = float(np.clip(_product(y, f) / spread, 0, 1)) if spread > 0 else 0.0
-    labelled, unlabelled = _product(y - power * f, y - power * f), power**2 * _product(g, g)
-    shift = float(vote_N.mean() - vote_I.mean()) if power > 0 else 0.0
+        spread = _product(f, f, units) + _product(g, g, voted)
+        power = float(np.clip(_product(y, f, units) / spread, 0, 1)) if spread > _NOTHING else 0.0
+    left = y - power * f
+    labelled, unlabelled = _product(left, left, units), power**2 * _product(g, g, voted)
     return Corrected(
-        value=float(outcome_I.mean()) + power * shift,
+        value=mean_y + power * (mean_g - mean_f),
         error=math.sqrt(labelled + unlabelled),
-        freedom=_freedom([(labelled, len(y) - 1), (unlabelled, len(g) - 1)]),
+        freedom=_freedom([(labelled, verified - 1), (unlabelled, voted - 1)]),
         power=power,
-        verified=len(y),
-        voted=len(g),
+        verified=verified,
+        voted=voted,
     )
 
 
@@ -113,17 +130,25 @@ def pool(parts: Sequence[Corrected], weights: Sequence[float], confidence: float
     )
 
 
-def _centred(value_I: Doubles, cluster_I: Ints) -> Doubles:
-    """Return each cluster's part of (mean of the sample - mean of the population)."""
+def _parts(
+    value_I: Doubles, cluster_I: Ints, corners: tuple[float, ...], corner: float
+) -> tuple[Doubles, float]:
+    """Return each cluster's part of (mean of the sample - mean of the population), corners last, and the mean."""
     if not len(value_I):
-        return np.zeros(0)
-    return np.bincount(cluster_I, value_I - value_I.mean()) / len(value_I)
+        return np.zeros(len(corners)), 0.0
+    clusters = int(cluster_I.max()) + 1
+    size = len(value_I) / clusters
+    total = len(value_I) + corner * size * len(corners)
+    corner_C = np.array(corners, dtype=np.float64)
+    mean = float((value_I.sum() + corner * size * corner_C.sum()) / total)
+    part_G = np.bincount(cluster_I, value_I - mean, minlength=clusters)
+    part_C = math.sqrt(corner) * size * (corner_C - mean)  # squared, it counts `corner` times
+    return np.concatenate([part_G, part_C]) / total, mean
 
 
-def _product(a_G: Doubles, b_G: Doubles) -> float:
-    """Return the covariance of two means from the parts that each cluster has in them."""
-    clusters = len(a_G)
-    return 0.0 if clusters < 2 else float(clusters / (clusters - 1) * (a_G @ b_G))
+def _product(a_G: Doubles, b_G: Doubles, units: float) -> float:
+    """Return the covariance of two means from the parts that each of so many clusters has in them."""
+    return 0.0 if units < 2 else float(units / (units - 1) * (a_G @ b_G))
 
 
 def _freedom(terms: Sequence[tuple[float, float]]) -> float:

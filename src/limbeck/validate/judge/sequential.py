@@ -19,7 +19,7 @@ Doubles = npt.NDArray[np.float64]
 
 LOWEST, HIGHEST = -1.0, 2.0
 """Range of a round's corrected value: outcomes, votes and power lie in [0, 1]."""
-_CANDIDATES = 1001
+_CANDIDATES = 401
 _CAUTION = 0.5
 """Share of the capital that a bet may lose at worst."""
 _FIRST_POWER = 0.5
@@ -61,15 +61,14 @@ class Betting:
         gain_M = weight * (value - m_M)
         self._log_more_M += np.log1p(np.minimum(stake, _CAUTION / (m_M - LOWEST)) * gain_M)
         self._log_less_M += np.log1p(-np.minimum(stake, _CAUTION / (HIGHEST - m_M)) * gain_M)
-        self._alive_M &= np.maximum(self._log_more_M, self._log_less_M) < math.log(2 / self._alpha)
+        poor_M = np.maximum(self._log_more_M, self._log_less_M) < math.log(2 / self._alpha)
+        if (self._alive_M & poor_M).any():  # else the rounds have no common mean: claim nothing new
+            self._alive_M &= poor_M
         self._learn(value, weight)
 
     def interval(self) -> tuple[float, float]:
         """Return the smallest and the largest candidate left, one grid step wider on both sides."""
         left_M = np.flatnonzero(self._alive_M)
-        if not len(left_M):
-            middle = min(1.0, max(0.0, self._sum / self._weights))
-            return middle, middle
         step = 1 / (_CANDIDATES - 1)
         low, high = self._candidate_M[left_M[0]] - step, self._candidate_M[left_M[-1]] + step
         return max(0.0, float(low)), min(1.0, float(high))

@@ -1,20 +1,17 @@
 """How a judge is named: `NAME=URL` of any OpenAI-compatible chat endpoint."""
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from limbeck.errors import JudgeError
+from limbeck.validate.address import chat_address, is_loopback
 
 KEY_PREFIX = "LIMBECK_JUDGE_KEY_"
 """A judge's key is read from the environment variable of this name and the judge's own in capitals."""
 
 TIMEOUT = 60.0
 """Seconds that a request may take."""
-
-_COMPLETIONS = "/chat/completions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +52,8 @@ def parse_judge(
 ) -> JudgeSpec:
     """Return the judge that `NAME=URL` names, with its key from the environment if there is one.
 
-    The URL is what OpenAI clients call the base URL (`https://api.example.org/v1`); a bare host stands for its
-    `/v1`, and a full address that ends in `/chat/completions` is taken as it is.
-
     Args:
-        text: Such as `gold=http://127.0.0.1:8000/v1`.
+        text: Such as `gold=http://127.0.0.1:8000/v1`; `limbeck.validate.address.chat_address` says what a URL may be.
         environment: Where `LIMBECK_JUDGE_KEY_GOLD` is looked up.
         timeout: Seconds that a request may take.
 
@@ -71,33 +65,11 @@ def parse_judge(
         raise JudgeError(
             f"a judge is given as NAME=URL, such as gold=http://127.0.0.1:8000/v1; got {text!r}"
         )
-    address = _address(name, url)
+    try:
+        address = chat_address(url)
+    except ValueError as error:
+        raise JudgeError(f"judge {name}: {error}") from None
     key = environment.get(KEY_PREFIX + re.sub(r"[^A-Z0-9]+", "_", name.upper()))
-    if key and urlsplit(address).scheme == "http" and not is_loopback(address):
+    if key and address.startswith("http:") and not is_loopback(address):
         raise JudgeError(f"judge {name} has a key and {url} is not encrypted; use https")
     return JudgeSpec(name, address, key or None, timeout=timeout)
-
-
-def is_loopback(url: str) -> bool:
-    """Say whether an address stays on this machine."""
-    host = urlsplit(url).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _address(name: str, url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise JudgeError(f"judge {name} needs an http or https URL, got {url!r}")
-    base = url.rstrip("/")
-    if base.endswith(_COMPLETIONS):
-        return base
-    return base + ("" if urlsplit(base).path else "/v1") + _COMPLETIONS

@@ -12,7 +12,7 @@ from limbeck.validate.judge.ask import ask_all, outcome_of, tally
 from limbeck.validate.judge.endpoint import Judge, Reply
 from limbeck.validate.judge.material import Entry
 from limbeck.validate.judge.panel import mean_votes, vote_matrix
-from limbeck.validate.judge.sequential import Betting, next_power
+from limbeck.validate.judge.sequential import HIGHEST, LOWEST, Betting, next_power
 
 Doubles = npt.NDArray[np.float64]
 
@@ -69,7 +69,8 @@ class Round:
         power = power if self.others else 0.0
         left = [_won(e) - power * vote[e.question.item] for e in self.verified]
         seen = [power * vote[e.question.item] for e in self.others]
-        return math.fsum(left) / len(left) + (math.fsum(seen) / len(seen) if seen else 0.0)
+        value = math.fsum(left) / len(left) + (math.fsum(seen) / len(seen) if seen else 0.0)
+        return min(HIGHEST, max(LOWEST, value))  # rounding may step over
 
 
 async def vote_on_all(
