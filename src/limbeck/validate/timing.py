@@ -304,18 +304,19 @@ def _pace(
 ) -> Pace:
     blocks = len(work.seconds_B)
     answers_B = np.full(blocks, 2.0)
-    seconds, bill = (_log_ratio(total_B, answers_B) for total_B in (work.seconds_B, work.bill_B))
+    seconds = _log_ratio(work.seconds_B, answers_B)
     known = len(score_G) > 1 and score_G.sum() > 0
     accepted = _log_ratio(items_G, score_G) if known else None
+    cost = None
+    if accepted is not None and priced and work.bill_B.sum() > 0:
+        cost = _span(_log_ratio(work.bill_B, answers_B) + accepted, blocks, confidence)
     return Pace(
         name=work.name,
         first_s=median(run.first for run in work.runs),
         tokens_per_s=median(run.usage.written / run.seconds for run in work.runs),
         seconds_per_answer=_span(seconds, blocks, confidence),
         seconds_per_accepted=accepted and _span(seconds + accepted, blocks, confidence),
-        cost_per_accepted=_span(bill + accepted, blocks, confidence)
-        if accepted is not None and priced and work.bill_B.sum() > 0
-        else None,
+        cost_per_accepted=cost,
         tokens=sum(run.usage.written for run in work.runs),
     )
 

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbeck.validate.judge.corruption import LADDER, PADDED_WORDS, Damage, damage, pad
@@ -26,6 +26,7 @@ def test_a_damaged_answer_is_wrong_and_not_the_answer(kind: Damage) -> None:
     assert "12" not in damaged.split()
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     kind=st.sampled_from(LADDER),
     text=st.text(min_size=1, max_size=50),
@@ -66,6 +67,7 @@ def test_a_number_that_no_negation_reaches_is_changed() -> None:
     assert _damaged("negate", "12") == "13"
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(text=st.text(min_size=1, max_size=300), seed=st.integers(0, 9))
 def test_padding_adds_words_and_takes_none_away(text: str, seed: int) -> None:
     padded = pad(text, np.random.default_rng(seed))

@@ -1,7 +1,7 @@
 from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbeck.validate.judge.ballot import Verdict
@@ -27,6 +27,7 @@ def test_a_judge_that_looks_at_the_place_alone_is_inconsistent_and_elects_nobody
     assert outcome.share == 0.5
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(straight=HEARD, swapped=HEARD)
 def test_turning_a_duel_around_turns_its_result_around(straight: Verdict, swapped: Verdict) -> None:
     outcome, turned = Outcome(straight, swapped), Outcome(swapped, straight)
@@ -36,6 +37,7 @@ def test_turning_a_duel_around_turns_its_result_around(straight: Verdict, swappe
     assert {outcome.winner, turned.winner} in ({None}, {"left", "right"})
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(verdict=HEARD)
 def test_a_verdict_that_is_missing_makes_no_share_and_no_consistency(verdict: Verdict) -> None:
     for outcome in (Outcome(verdict, None), Outcome(None, verdict), Outcome(None, None)):
@@ -44,6 +46,7 @@ def test_a_verdict_that_is_missing_makes_no_share_and_no_consistency(verdict: Ve
         assert not outcome.consistent
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(verdict=HEARD)
 def test_a_consistent_judge_is_found_so(verdict: Verdict) -> None:
     assert Outcome(verdict, TURNED[verdict]).consistent

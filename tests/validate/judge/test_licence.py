@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
@@ -26,6 +26,7 @@ def _flawless(n: int = N) -> dict[Part, Count]:
 
 
 @pytest.mark.parametrize("part", PARTS)
+@settings(deadline=None)  # the machine may be busy
 @given(data=st.data())
 def test_a_rule_agrees_with_the_exact_binomial_test(part: Part, data: st.DataObject) -> None:
     rule = RULES[part]
@@ -72,6 +73,7 @@ def test_no_cases_at_all_are_no_pass() -> None:
     assert not RULES["padded twin"].holds(0, 0)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     part=st.sampled_from(PARTS),
     events=st.integers(0, 20),

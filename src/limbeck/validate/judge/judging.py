@@ -109,6 +109,10 @@ def judged_ledger(
         raise JudgeError(f"every judge needs a name of its own, got {', '.join(names)}")
     if not judges:
         return NO_JUDGE
+    if not items:
+        reason = "there are no written answers to compare"
+        idle = tuple(JudgeReport(name, False, (reason,), {}) for name in names)
+        return JudgedLedger(None, reason, None, idle, None)
     families = gather(items, teacher_answers, student_answers, verified, seed=seed)
     return asyncio.run(_judge(families, judges, bench, progress or Silent()))
 

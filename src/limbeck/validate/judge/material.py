@@ -72,10 +72,8 @@ def gather(
     """Return the entries of each family, every verified one with its use.
 
     Raises:
-        JudgeError: There is no question, an item comes twice, or an answer is missing or belongs to no question.
+        JudgeError: An item comes twice, or an answer is missing or belongs to no question.
     """
-    if not questions:
-        raise JudgeError("judges need at least one question, got none")
     known = _by_item("question", ((q.item, q) for q in questions))
     ours = _answers("teacher", teacher, known)
     theirs = _answers("student", student, known)
