@@ -1,6 +1,7 @@
 """Do planted judges get the licence they deserve, and is a stub with known delays timed right?
 
     python benchmarks/judging.py [--seed N] [--quick] [--plays N]
+    python benchmarks/judging.py --judge NAME=URL      # examine a judge of your own on the same questions
 
 Questions and answers are made up here, for a judge's faults must be known exactly: sums in words, answered by a
 wordy teacher that is right three times of four and a curt student that is right three times of five.
@@ -8,10 +9,11 @@ wordy teacher that is right three times of four and a curt student that is right
 
 import argparse
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from delayed import Delays, serve_delayed
@@ -128,8 +130,8 @@ def licensed_judges(seed: int, quick: bool) -> list[str]:
 def timing_error(seed: int, quick: bool) -> float:
     """Return the largest relative error of timing two stubs with known delays: ratios of speed and waiting."""
     del seed  # nothing is drawn
-    teacher, student = Delays(0.3, 0.04, 12), Delays(0.12, 0.014, 12)
-    timing = time_stubs(teacher, student, blocks=6 if quick else 16)
+    teacher, student = Delays(0.5, 0.06, 8), Delays(0.2, 0.02, 8)
+    timing = time_stubs(teacher, student, blocks=6 if quick else 12)
     found = (timing.speed_ratio[0], timing.first_ratio[0], timing.seconds_ratio[0])
     true = (
         teacher.seconds / student.seconds,
@@ -175,7 +177,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--plays", type=int, default=200)
+    parser.add_argument("--judge", action="append", metavar="NAME=URL", default=[])
     options = parser.parse_args()
+    if options.judge:
+        specs = [parse_judge(text, os.environ) for text in options.judge]
+        ledger = hold(make_play(options.seed, 480), specs, options.seed)
+        print(json.dumps(asdict(ledger), indent=2))
+        return
     rates = licence_rates(20 if options.quick else options.plays)
     for name, rate in rates.items():
         print(f"{name:<18} licensed in {rate:.1%} of the plays")
