@@ -49,7 +49,9 @@ class ServedModel:
         try:
             import httpx2
         except ImportError:
-            raise MissingDependencyError("a served model needs the package httpx2: pip install httpx2") from None
+            raise MissingDependencyError(
+                "a served model needs the package httpx2: pip install httpx2"
+            ) from None
         headers = {"User-Agent": f"limbeck/{importlib.metadata.version('limbeck')}"}
         if key := os.environ.get(KEY_VARIABLE):
             headers["Authorization"] = f"Bearer {key}"

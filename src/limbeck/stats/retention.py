@@ -158,23 +158,21 @@ def moments(tasks: Sequence[Paired], *, corners: bool = True, ratio: float = 1.0
 
 
 def _task_moments(task: Paired, weight: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean lifts of student and teacher [2] and the covariance of these means [2, 2]."""
-    lifts_2I = np.stack(
-        [lift(task.student_I, task.chance_I), lift(task.teacher_I, task.chance_I)]
-    )
+    """Return the mean lifts [W] and the covariance of these means [W, W]."""
+    lifts_WI = np.stack([lift(task.student_I, task.chance_I), lift(task.teacher_I, task.chance_I)])
     chance = float(task.chance_I.mean())
-    corner_2C = (np.array([c[::-1] for c in _CORNERS]).T - chance) / (1 - chance)
+    corner_WC = (np.array([c[::-1] for c in _CORNERS]).T - chance) / (1 - chance)
     total = task.items + len(_CORNERS) * weight
     units = task.clusters + len(_CORNERS) * weight
-    mean_2 = (lifts_2I.sum(1) + weight * corner_2C.sum(1)) / total
+    mean_W = (lifts_WI.sum(1) + weight * corner_WC.sum(1)) / total
     size_G = np.bincount(task.cluster_I)
-    sums_2G = np.stack([np.bincount(task.cluster_I, weights=row) for row in lifts_2I])
-    off_2G = sums_2G - mean_2[:, None] * size_G
-    off_2C = corner_2C - mean_2[:, None]
+    sums_WG = np.stack([np.bincount(task.cluster_I, weights=row) for row in lifts_WI])
+    off_WG = sums_WG - mean_W[:, None] * size_G
+    off_WC = corner_WC - mean_W[:, None]
     if units <= 1:
-        return mean_2, np.full((2, 2), np.inf)
-    scatter = off_2G @ off_2G.T + weight * (off_2C @ off_2C.T)
-    return mean_2, units / (units - 1) * scatter / total**2
+        return mean_W, np.full((2, 2), np.inf)
+    scatter = off_WG @ off_WG.T + weight * (off_WC @ off_WC.T)
+    return mean_W, units / (units - 1) * scatter / total**2
 
 
 def _fieller(tasks: Sequence[Paired], confidence: float) -> tuple[float, float] | None:

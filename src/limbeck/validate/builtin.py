@@ -63,25 +63,57 @@ _PEOPLE = (
 _TOWNS = ("Bergen", "Cadiz", "Dover", "Ghent", "Kyoto", "Leeds", "Lyon", "Porto", "Tartu", "Turin")
 _FUNCTIONS = (
     ("double(x)", "returns twice x", "assert double(4) == 8 and double(-1) == -2"),
-    ("is_even(n)", "returns whether n is even", "assert is_even(4) is True and is_even(7) is False"),
+    (
+        "is_even(n)",
+        "returns whether n is even",
+        "assert is_even(4) is True and is_even(7) is False",
+    ),
     ("largest(xs)", "returns the largest number of a list", "assert largest([3, 9, 2]) == 9"),
     ("total(xs)", "returns the sum of a list", "assert total([1, 2, 3]) == 6 and total([]) == 0"),
     ("count_vowels(s)", "counts the vowels of a string", "assert count_vowels('banana') == 3"),
     ("reverse(s)", "returns a string backwards", "assert reverse('abc') == 'cba'"),
-    ("is_palindrome(s)", "tells whether s reads the same backwards", "assert is_palindrome('level') and not is_palindrome('ab')"),
+    (
+        "is_palindrome(s)",
+        "tells whether s reads the same backwards",
+        "assert is_palindrome('level') and not is_palindrome('ab')",
+    ),
     ("factorial(n)", "returns n!", "assert factorial(5) == 120 and factorial(0) == 1"),
-    ("fibonacci(n)", "returns the n-th Fibonacci number, fibonacci(0) being 0", "assert [fibonacci(i) for i in range(7)] == [0, 1, 1, 2, 3, 5, 8]"),
+    (
+        "fibonacci(n)",
+        "returns the n-th Fibonacci number, fibonacci(0) being 0",
+        "assert [fibonacci(i) for i in range(7)] == [0, 1, 1, 2, 3, 5, 8]",
+    ),
     ("area(w, h)", "returns the area of a rectangle", "assert area(3, 4) == 12"),
     ("average(xs)", "returns the mean of a list", "assert average([2, 4]) == 3"),
     ("absolute(x)", "returns the absolute value", "assert absolute(-3) == 3 and absolute(2) == 2"),
     ("words(s)", "counts the words of a sentence", "assert words('one two  three') == 3"),
-    ("unique(xs)", "returns the elements of a list once each, in order", "assert unique([1, 2, 1, 3]) == [1, 2, 3]"),
-    ("celsius(f)", "turns degrees Fahrenheit into Celsius", "assert abs(celsius(212) - 100) < 1e-9"),
+    (
+        "unique(xs)",
+        "returns the elements of a list once each, in order",
+        "assert unique([1, 2, 1, 3]) == [1, 2, 3]",
+    ),
+    (
+        "celsius(f)",
+        "turns degrees Fahrenheit into Celsius",
+        "assert abs(celsius(212) - 100) < 1e-9",
+    ),
     ("gcd(a, b)", "returns the greatest common divisor", "assert gcd(12, 18) == 6"),
-    ("is_prime(n)", "tells whether n is prime", "assert is_prime(13) and not is_prime(15) and not is_prime(1)"),
+    (
+        "is_prime(n)",
+        "tells whether n is prime",
+        "assert is_prime(13) and not is_prime(15) and not is_prime(1)",
+    ),
     ("initials(s)", "returns the initials of a name", "assert initials('Ada Byron King') == 'ABK'"),
-    ("clamp(x, low, high)", "returns x kept between low and high", "assert clamp(9, 0, 5) == 5 and clamp(-2, 0, 5) == 0"),
-    ("flatten(xss)", "joins a list of lists into one list", "assert flatten([[1], [2, 3]]) == [1, 2, 3]"),
+    (
+        "clamp(x, low, high)",
+        "returns x kept between low and high",
+        "assert clamp(9, 0, 5) == 5 and clamp(-2, 0, 5) == 0",
+    ),
+    (
+        "flatten(xss)",
+        "joins a list of lists into one list",
+        "assert flatten([[1], [2, 3]]) == [1, 2, 3]",
+    ),
 )
 
 
@@ -146,7 +178,11 @@ def _arithmetic() -> Iterator[Line]:
             continue
         seen.add(sum_)
         value = left + right if plus else left - right
-        near = [v for v in (value - 10, value - 2, value - 1, value + 1, value + 2, value + 10) if v >= 0]
+        near = [
+            v
+            for v in (value - 10, value - 2, value - 1, value + 1, value + 2, value + 10)
+            if v >= 0
+        ]
         wrong = [near[i] for i in rng.choice(len(near), 3, replace=False)]
         yield {
             "id": sum_,
@@ -177,7 +213,13 @@ def _functions() -> Iterator[Line]:
         yield {"id": signature, "signature": signature, "does": does, "answer": tests}
 
 
-_CHOICE = {"scorer": "choice", "choices_field": "choices", "choice_prefix": " ", "id": "id", "file": "-"}
+_CHOICE = {
+    "scorer": "choice",
+    "choices_field": "choices",
+    "choice_prefix": " ",
+    "id": "id",
+    "file": "-",
+}
 _RECORD_SCHEMA = {
     "type": "object",
     "required": ["name", "age", "town"],

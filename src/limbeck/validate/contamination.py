@@ -151,9 +151,7 @@ def _look(index: _Index, name: str, text: str) -> None:
     symbol_N = _hashed(text)
     gram_N = _windows(symbol_N, GRAM)
     hit = {
-        i
-        for gram in gram_N[np.isin(gram_N, index.known_grams)].tolist()
-        for i in index.grams[gram]
+        i for gram in gram_N[np.isin(gram_N, index.known_grams)].tolist() for i in index.grams[gram]
     }
     for i in hit:
         _note(index, i, name, gram=True)

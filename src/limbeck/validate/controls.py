@@ -14,6 +14,12 @@ from limbeck.stats.paired import Paired
 from limbeck.stats.retention import Retention, margin_test, retention
 
 State = Literal["as expected", "undecided", "misbehaves", "not run"]
+EXPECTED = {
+    "teacher again": "the interval holds 100%",
+    "undistilled": "it is not better than the student",
+    "damaged": "it loses",
+}
+"""Every control, and what an instrument in order shows of it."""
 DAMAGE = 1.0
 """Noise of the damaged student, in standard deviations of each weight matrix."""
 
@@ -23,7 +29,6 @@ class Control:
     """One control and how it did."""
 
     name: str
-    expected: str
     state: State
     because: str
     retention: Retention | None = None
@@ -33,10 +38,12 @@ class Control:
         found = self.retention
         known = found is not None and found.low is not None
         return {
-            "expected": self.expected,
+            "expected": EXPECTED[self.name],
             "state": self.state,
             "because": self.because,
-            "retention": [found.point, found.low, found.high] if found is not None and known else None,
+            "retention": [found.point, found.low, found.high]
+            if found is not None and known
+            else None,
             "items": found.items if found is not None else 0,
         }
 
@@ -49,15 +56,14 @@ def teacher_again(tasks: Sequence[Paired], *, confidence: float, seed: int) -> C
         confidence: Of the interval.
         seed: For betting.
     """
-    expected = "the interval holds 100%"
     found = retention(tasks, confidence, seed=seed)
     apart = sum(int((t.teacher_I != t.student_I).sum()) for t in tasks)
     noise = f"{apart} of {found.items} items scored differently the second time"
     if found.low is None or found.high is None:
-        return Control("teacher again", expected, "undecided", noise, found)
+        return Control("teacher again", "undecided", noise, found)
     inside = found.low <= 1 <= found.high
     state: State = "as expected" if inside else "misbehaves"
-    return Control("teacher again", expected, state, noise, found)
+    return Control("teacher again", state, noise, found)
 
 
 def damaged_student(
@@ -72,15 +78,14 @@ def damaged_student(
         confidence: Of the interval.
         seed: For betting.
     """
-    expected = "it loses"
     found = retention(tasks, confidence, seed=seed)
     if found.low is None or found.high is None:
-        return Control("damaged", expected, "undecided", f"{how}; {found.reason}", found)
+        return Control("damaged", "undecided", f"{how}; {found.reason}", found)
     shown = f"{how}; it keeps {found.point:.0%} [{found.low:.0%}, {found.high:.0%}]"
     if found.high < margin:
-        return Control("damaged", expected, "as expected", shown, found)
+        return Control("damaged", "as expected", shown, found)
     state: State = "misbehaves" if found.low > margin else "undecided"
-    return Control("damaged", expected, state, shown, found)
+    return Control("damaged", state, shown, found)
 
 
 def undistilled_start(
@@ -98,18 +103,17 @@ def undistilled_start(
         confidence: Of the test and the interval.
         seed: For betting.
     """
-    expected = "it is not better than the student"
     found = retention(against_teacher, confidence, seed=seed)
     better = margin_test(against_student, 1.0, seed=seed).p_keeps
     kept = "no claim" if found.point is None else f"{found.point:.0%}"
     shown = f"it keeps {kept} of the teacher's quality; p = {better:.3g} for being better than the student"
     state: State = "misbehaves" if better < (1 - confidence) / 2 else "as expected"
-    return Control("undistilled", expected, state, shown, found)
+    return Control("undistilled", state, shown, found)
 
 
-def not_run(name: str, expected: str, why: str) -> Control:
+def not_run(name: str, why: str) -> Control:
     """Return a control that could not be run, with the reason."""
-    return Control(name, expected, "not run", why)
+    return Control(name, "not run", why)
 
 
 def damaged(local: LocalModel, *, strength: float = DAMAGE, seed: int) -> LocalModel:

@@ -44,7 +44,9 @@ class Agreement:
         }
 
 
-def agreement(task: str, teacher: Sequence[Outcome], student: Sequence[Outcome]) -> Agreement | None:
+def agreement(
+    task: str, teacher: Sequence[Outcome], student: Sequence[Outcome]
+) -> Agreement | None:
     """Return how alike two models answer one task; None where only scores are known."""
     theirs = {o.item: o for o in student}
     pairs = [(t, theirs[t.item]) for t in teacher]
@@ -147,4 +149,7 @@ def length_distance(teacher: Sequence[Outcome], student: Sequence[Outcome]) -> f
     ours, theirs = (
         [len(o.text.split()) for o in rows if o.text is not None] for rows in (teacher, student)
     )
-    return float(ks_2samp(ours, theirs).statistic) if ours and theirs else None
+    if not (ours and theirs):
+        return None
+    statistic, _ = ks_2samp(ours, theirs)
+    return float(statistic)

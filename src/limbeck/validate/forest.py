@@ -40,7 +40,9 @@ def forest(rows: Sequence[Row], *, margin: float) -> str:
             continue
         point, start, end = (across(v) for v in interval)
         kind = _CLASSES.get(verdict, "open")
-        parts.append(f'<g class="{kind}"><line x1="{start:.1f}" x2="{end:.1f}" y1="{y:g}" y2="{y:g}"/>')
+        parts.append(
+            f'<g class="{kind}"><line x1="{start:.1f}" x2="{end:.1f}" y1="{y:g}" y2="{y:g}"/>'
+        )
         parts.append(f'<circle cx="{point:.1f}" cy="{y:g}" r="4.5"/></g>')
     return "".join([*parts, "</svg>"])
 

@@ -80,7 +80,9 @@ def _from_archive(path: Path) -> Iterator[Mapping[str, Any]]:
 def _check_finished(log: Mapping[str, Any], path: Path) -> None:
     status = log.get("status", "success")
     if status != "success":
-        raise TaskError(f"log {path} ended with status {status!r}; only finished ones can be compared")
+        raise TaskError(
+            f"log {path} ended with status {status!r}; only finished ones can be compared"
+        )
 
 
 def _score(sample: Mapping[str, Any], settings: TaskFile, path: Path) -> float:

@@ -5,6 +5,7 @@ answers; Limbeck answers its requests and takes the score of each document. It i
 """
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -47,32 +48,33 @@ def score_lm_eval(
         )
     samples = _evaluate(task, settings, respondent, limit, heard)
     if not samples:
-        raise TaskError(f"task {settings.name} is empty: lm-eval task {settings.task} has no documents")
+        raise TaskError(
+            f"task {settings.name} is empty: lm-eval task {settings.task} has no documents"
+        )
     return [_outcome(settings, task, sample) for sample in samples]
 
 
 def _task(settings: TaskFile, base: Path) -> Any:
     try:
-        from lm_eval.tasks import TaskManager, get_task_dict
+        tasks: Any = import_module("lm_eval.tasks")
     except ImportError:
         raise MissingDependencyError(
             "tasks of lm-eval need the package: pip install 'limbeck[lm-eval]'"
         ) from None
     local = settings.folder is not None
     folder = str((base / str(settings.folder)).resolve()) if local else None
-    manager = TaskManager(include_path=folder, include_defaults=not local)
+    manager = tasks.TaskManager(include_path=folder, include_defaults=not local)
     if settings.task not in manager.all_tasks:
         where = f"{folder}" if local else "the harness"
         raise TaskError(f"lm-eval task {settings.task} is not in {where}")
-    return get_task_dict([str(settings.task)], manager)[str(settings.task)]
+    return tasks.get_task_dict([str(settings.task)], manager)[str(settings.task)]
 
 
 def _evaluate(
     task: Any, settings: TaskFile, respondent: Respondent, limit: int | None, heard: Heard
 ) -> list[dict[str, Any]]:
-    from lm_eval.evaluator import evaluate
-
-    results: Any = evaluate(
+    evaluator: Any = import_module("lm_eval.evaluator")
+    results = evaluator.evaluate(
         lm=_model(respondent, heard),
         task_dict={str(settings.task): task},
         limit=limit,
@@ -105,46 +107,53 @@ def _outcome(settings: TaskFile, task: Any, sample: dict[str, Any]) -> Outcome:
 
 
 def _model(respondent: Respondent, heard: Heard) -> Any:
-    from lm_eval.api.model import LM
+    """Return our model as the harness's own class of models."""
+    base: Any = import_module("lm_eval.api.model").LM
 
-    class Model(LM):
-        """Answers the harness's requests with our model."""
+    def loglikelihood(_: object, requests: Sequence[Any], **__: Any) -> list[tuple[float, bool]]:
+        return _weigh(respondent, [r.args for r in requests], heard)
 
-        def loglikelihood(self, requests: Sequence[Any], **_: Any) -> list[tuple[float, bool]]:
-            pairs = [(r.args[0], r.args[1]) for r in requests]
-            contexts = list(dict.fromkeys(context for context, _ in pairs))
-            choices: dict[str, list[str]] = {c: [] for c in contexts}
-            for context, text in pairs:
-                if text not in choices[context]:
-                    choices[context].append(text)
-            said = respondent.weigh(
-                [_asked(c) for c in contexts],
-                [tuple(choices[c]) for c in contexts],
-                heard=heard,
-            )
-            logs = {
-                (c, text): log
-                for c, like in zip(contexts, said, strict=True)
-                for text, log in zip(choices[c], like.log_C, strict=True)
-            }
-            # Whether a choice is also the greedy one is asked for by other kinds of task alone.
-            return [(logs[pair], False) for pair in pairs]
+    def generate_until(_: object, requests: Sequence[Any], **__: Any) -> list[str]:
+        return _write(respondent, [r.args for r in requests], heard)
 
-        def generate_until(self, requests: Sequence[Any], **_: Any) -> list[str]:
-            answers: list[str] = []
-            for request in requests:
-                context, options = request.args
-                longest = int(options.get("max_gen_toks", _LONGEST))
-                [text] = respondent.write(
-                    [_asked(context)], max_new_tokens=longest, heard=heard
-                )
-                answers.append(_cut(text, options.get("until") or []))
-            return answers
+    def loglikelihood_rolling(_: object, __: Sequence[Any], **___: Any) -> list[float]:
+        raise TaskError("rolling likelihoods of lm-eval tasks are not supported")
 
-        def loglikelihood_rolling(self, requests: Sequence[Any], **_: Any) -> list[float]:
-            raise TaskError("rolling likelihoods of lm-eval tasks are not supported")
+    methods = (loglikelihood, generate_until, loglikelihood_rolling)
+    return type("Model", (base,), {m.__name__: m for m in methods})()
 
-    return Model()
+
+def _weigh(
+    respondent: Respondent, pairs: Sequence[tuple[str, str]], heard: Heard
+) -> list[tuple[float, bool]]:
+    choices: dict[str, list[str]] = {}
+    for context, text in pairs:
+        if text not in choices.setdefault(context, []):
+            choices[context].append(text)
+    said = respondent.weigh(
+        [_asked(c) for c in choices], [tuple(c) for c in choices.values()], heard=heard
+    )
+    logs = {
+        (context, text): log
+        for (context, texts), like in zip(choices.items(), said, strict=True)
+        for text, log in zip(texts, like.log_C, strict=True)
+    }
+    # Whether a choice is the greedy one too is asked for by other kinds of task alone.
+    return [(logs[pair], False) for pair in pairs]
+
+
+def _write(
+    respondent: Respondent, requests: Sequence[tuple[str, dict[str, Any]]], heard: Heard
+) -> list[str]:
+    answers: dict[int, str] = {}
+    lengths = [int(options.get("max_gen_toks", _LONGEST)) for _, options in requests]
+    for longest in sorted(set(lengths)):
+        places = [i for i, length in enumerate(lengths) if length == longest]
+        put = [_asked(requests[i][0]) for i in places]
+        texts = respondent.write(put, max_new_tokens=longest, heard=heard)
+        for i, text in zip(places, texts, strict=True):
+            answers[i] = _cut(text, requests[i][1].get("until") or [])
+    return [answers[i] for i in range(len(requests))]
 
 
 def _cut(text: str, until: str | Sequence[str]) -> str:

@@ -69,4 +69,6 @@ def check_names(names: Sequence[str]) -> None:
     """
     double = sorted({n for n in names if names.count(n) > 1})
     if double:
-        raise RecipeError(f"two tasks are called {double[0]}; every task of a run needs its own name")
+        raise RecipeError(
+            f"two tasks are called {double[0]}; every task of a run needs its own name"
+        )

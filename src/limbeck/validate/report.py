@@ -174,8 +174,7 @@ def tables(report: Figures) -> Iterator[Table | str]:
     yield str(report["sentence"])
     yield _task_table(report)
     yield _control_table(report)
-    for line in notes(report):
-        yield line
+    yield from notes(report)
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -233,7 +232,11 @@ def notes(report: Figures) -> list[str]:
     else:
         found = sum(t["found"] for t in contamination["tasks"].values())
         clean = contamination["clean"]
-        kept = f"no claim ({clean['reason']})" if clean["retention"] is None else share(clean["retention"])
+        kept = (
+            f"no claim ({clean['reason']})"
+            if clean["retention"] is None
+            else share(clean["retention"])
+        )
         said.append(
             f"{found:,} items occur in the training text; retention on the {clean['items']:,} others: {kept}."
         )

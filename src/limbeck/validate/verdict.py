@@ -1,9 +1,10 @@
 """KEEPS, LOSES or CAN'T TELL: one test of non-inferiority against the promised margin, with its reasons."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from limbeck.stats.anytime import Rounds
 from limbeck.stats.multiple import holm
 from limbeck.stats.paired import Flips, Paired, difference, flips
 from limbeck.stats.power import POWER, more_items, smallest_loss
@@ -47,7 +48,9 @@ def decide(
     if found.low > margin:
         blind = [c for c in controls if c.name == "damaged" and c.state == "undecided"]
         if blind:
-            return Verdict("CANT_TELL", f"the control “damaged” is not told apart: {blind[0].because}")
+            return Verdict(
+                "CANT_TELL", f"the control “damaged” is not told apart: {blind[0].because}"
+            )
         return Verdict("KEEPS", f"the whole interval lies above the margin of {margin:.0%}")
     if found.high < margin:
         return Verdict("LOSES", f"the whole interval lies below the margin of {margin:.0%}")
@@ -104,7 +107,12 @@ class TaskVerdict:
 
 
 def each_task(
-    tasks: dict[str, Paired], margin: float, *, confidence: float, seed: int
+    tasks: Mapping[str, Paired],
+    margin: float,
+    *,
+    confidence: float,
+    seed: int,
+    played: Mapping[str, Rounds] | None = None,
 ) -> list[TaskVerdict]:
     """Return the verdict of every task by itself; a family of tests, so p-values are Holm's over the tasks.
 
@@ -113,14 +121,19 @@ def each_task(
         margin: The promised one.
         confidence: Of the intervals, each for itself.
         seed: For betting.
+        played: The rounds of each task, where scoring stopped when the evidence sufficed.
     """
-    tests = [margin_test([task], margin, seed=seed) for task in tasks.values()]
+    rounds = played or {}
+    tests = [
+        margin_test([task], margin, played=rounds.get(name), seed=seed)
+        for name, task in tasks.items()
+    ]
     keeps = holm([t.p_keeps for t in tests])
     loses = holm([t.p_loses for t in tests])
     side = (1 - confidence) / 2
     made: list[TaskVerdict] = []
     for (name, task), p_keeps, p_loses in zip(tasks.items(), keeps, loses, strict=True):
-        found = retention([task], confidence, seed=seed)
+        found = retention([task], confidence, played=rounds.get(name), seed=seed)
         kind: Kind = "CANT_TELL"
         if found.known and p_keeps <= side:
             kind = "KEEPS"
