@@ -151,5 +151,5 @@ def length_distance(teacher: Sequence[Outcome], student: Sequence[Outcome]) -> f
     )
     if not (ours and theirs):
         return None
-    statistic, _ = ks_2samp(ours, theirs)
-    return float(statistic)
+    found: Any = ks_2samp(ours, theirs)
+    return float(found.statistic)
