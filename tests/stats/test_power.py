@@ -33,7 +33,7 @@ def test_the_smallest_loss_is_seen_four_times_out_of_five() -> None:
         rows = corners[rng.choice(4, n, p=[0.05, 0.05, 0.05 + lost, 0.85 - lost])]
         return pair(list(rows[:, 0]), list(rows[:, 1]), 0.0)
 
-    losses = [smallest_loss(moments([draw(0)])) for _ in range(40)]
+    losses = [smallest_loss(moments([draw(0)]), n) for _ in range(40)]
     loss = float(np.mean([x for x in losses if x is not None]))
     found = [retention([draw(0.9 * loss)]).high for _ in range(400)]
     seen = sum(high is not None and high < 1 for high in found)
@@ -41,4 +41,4 @@ def test_the_smallest_loss_is_seen_four_times_out_of_five() -> None:
 
 
 def test_a_teacher_at_chance_shows_no_loss_at_all() -> None:
-    assert smallest_loss(Moments(0.1, 0.0, 0.01, 0.01, 0.0, 99)) is None
+    assert smallest_loss(Moments(0.1, 0.0, 0.01, 0.01, 0.0, 99), 100) is None

@@ -169,7 +169,7 @@ def _agreement() -> Iterator[Line]:
 def _arithmetic() -> Iterator[Line]:
     rng = np.random.default_rng(4)
     seen: set[str] = set()
-    while len(seen) < 160:
+    while len(seen) < 300:
         a, b = int(rng.integers(1, 60)), int(rng.integers(1, 40))
         plus = bool(rng.integers(2))
         left, right = (a, b) if plus else (max(a, b), min(a, b))

@@ -165,4 +165,4 @@ def triple(found: Retention) -> list[float] | None:
 
 def detectable(tasks: Sequence[Paired], confidence: float) -> float | None:
     """Return how far below 1 retention must lie for these items to show it, four times out of five."""
-    return smallest_loss(moments(tasks), confidence=confidence)
+    return smallest_loss(moments(tasks), sum(t.items for t in tasks), confidence=confidence)
