@@ -18,6 +18,7 @@ Prints tables and one JSON object as the last line; exits with 1 where the list 
 
 import argparse
 import gzip
+import itertools
 import json
 import math
 import sys
@@ -41,7 +42,7 @@ from limbeck.validate.builtin import DEFAULT, builtin
 from limbeck.validate.contamination import find_overlaps
 from limbeck.validate.controls import damaged
 from limbeck.validate.local import LocalRespondent
-from limbeck.validate.outcome import Outcome, paired
+from limbeck.validate.outcome import Outcome
 from limbeck.validate.scores import ScoreBook
 from limbeck.validate.tasks import Task
 
@@ -260,7 +261,7 @@ def _ladder(
         ends = "no end" if found.low is None else f"[{found.low:.3f}, {found.high:.3f}]"
         table.add_row(f"{strength:g}", f"{kept[-1]:.3f}", ends)
     console.print(table)
-    monotone = all(later < earlier for earlier, later in zip(kept, kept[1:], strict=False))
+    monotone = all(later < earlier for earlier, later in itertools.pairwise(kept))
     return {
         "ladder": dict(zip(map(str, (0, *ladder)), kept, strict=True)),
         "ladder_monotone": monotone,

@@ -63,7 +63,7 @@ _SHOWN_CHARACTERS = 2000
 """Of an answer in the report."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Request:
     """What a user asks for."""
 
