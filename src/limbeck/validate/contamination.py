@@ -9,7 +9,7 @@ case do not matter and formulas count. An item is found
 - *near*: a passage of the training text has at least half of the item's 5-symbol shingles in common with it (Jaccard
   0.5; candidates come from MinHash, Broder 1997, and are then counted exactly).
 
-What most items of a task share is the task's template and no evidence: such 13-grams are left out. The items are
+What most items of a task share is the task's template and no evidence: such 13-grams and shingles are left out. The items are
 indexed, and the training text streams by once, so that it may be larger than memory.
 """
 
@@ -70,6 +70,9 @@ class _Index:
     short: set[int]
     """Lengths of items that hold no gram of their own."""
     shingles: list[Hashes]
+    """Sorted, of each item, without the template's."""
+    template: Hashes
+    """Shingles that most items share."""
     bands: dict[tuple[int, int], list[int]]
     found: list[Overlap] = field(default_factory=list[Overlap])
 
@@ -125,8 +128,10 @@ def _indexed(items: Sequence[str]) -> _Index:
         if len(symbol_N):
             whole = int(_windows(symbol_N, len(symbol_N))[0])
             wholes.setdefault(len(symbol_N), {}).setdefault(whole, []).append(i)
-        mine = np.unique(_windows(symbol_N, SHINGLE))
-        shingles.append(mine)
+        shingles.append(np.unique(_windows(symbol_N, SHINGLE)))
+    template = _shared_by_most(shingles)
+    shingles = [np.setdiff1d(mine, template, assume_unique=True) for mine in shingles]
+    for i, mine in enumerate(shingles):
         for key in _band_keys(mine):
             bands.setdefault(key, []).append(i)
     if len(items) >= _TEMPLATE_ITEMS:
@@ -135,7 +140,14 @@ def _indexed(items: Sequence[str]) -> _Index:
     with_grams = {i for who in grams.values() for i in who}
     short = {len(s) for i, s in enumerate(symbol_lists) if len(s) and i not in with_grams}
     found = [Overlap() for _ in items]
-    return _Index(symbol_lists, grams, known, wholes, short, shingles, bands, found)
+    return _Index(symbol_lists, grams, known, wholes, short, shingles, template, bands, found)
+
+
+def _shared_by_most(shingles: Sequence[Hashes]) -> Hashes:
+    if len(shingles) < _TEMPLATE_ITEMS:
+        return np.empty(0, dtype=np.uint64)
+    known, counts = np.unique(np.concatenate(shingles), return_counts=True)
+    return known[counts >= _TEMPLATE_SHARE * len(shingles)]
 
 
 def _band_keys(shingle_S: Hashes) -> Iterator[tuple[int, int]]:
@@ -168,6 +180,7 @@ def _look(index: _Index, name: str, text: str) -> None:
 
 def _look_near(index: _Index, name: str, passage: str) -> None:
     shingle_S = np.unique(_windows(_hashed(passage), SHINGLE))
+    shingle_S = np.setdiff1d(shingle_S, index.template, assume_unique=True)
     candidates = {i for key in _band_keys(shingle_S) for i in index.bands.get(key, ())}
     for i in candidates:
         both = len(np.intersect1d(index.shingles[i], shingle_S, assume_unique=True))
