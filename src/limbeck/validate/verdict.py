@@ -1,5 +1,6 @@
 """KEEPS, LOSES or CAN'T TELL: one test of non-inferiority against the promised margin, with its reasons."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -54,15 +55,27 @@ def decide(
         return Verdict("KEEPS", f"the whole interval lies above the margin of {margin:.0%}")
     if found.high < margin:
         return Verdict("LOSES", f"the whole interval lies below the margin of {margin:.0%}")
-    more = more_items(
-        moments(tasks, ratio=margin), margin, found.items, confidence=found.confidence
-    )
+    more = _more(found, tasks, margin)
     words = (
         "retention is too near to it for any practical number of items"
         if more is None
         else f"about {more:,} more items like these would settle it with a chance of {POWER:.0%}"
     )
     return Verdict("CANT_TELL", f"the interval holds the margin of {margin:.0%}; {words}", more)
+
+
+def _more(found: Retention, tasks: Sequence[Paired], margin: float) -> int | None:
+    """Return how many more items would settle it; betting needs as many as shrink its own interval so far."""
+    more = more_items(
+        moments(tasks, ratio=margin), margin, found.items, confidence=found.confidence
+    )
+    if more is None or found.method != "betting" or found.point is None:
+        return more
+    if found.low is None or found.high is None or found.point == margin:
+        return None
+    reach = found.point - found.low if found.point > margin else found.high - found.point
+    needed = found.items * (reach / (found.point - margin)) ** 2
+    return max(more, math.ceil(needed - found.items))
 
 
 @dataclass(frozen=True, slots=True)
