@@ -1,5 +1,6 @@
 """Whole validations of tiny models, from Python and from the command line."""
 
+import itertools
 import json
 import shutil
 import threading
@@ -8,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from jsonschema import Draft202012Validator
@@ -22,7 +24,8 @@ from limbeck.validate.respond import Asked
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "validate-report.schema.json"
 ITEMS = 240
-CHOICES = (" the shelf", " the mill", " a bridge")
+LETTERS = tuple("abcdefghiklmnoprstuw")
+WORDS = ["mill", "river", "clock", "kettle", "bridge", "letter", "baker", "station"]
 
 
 def noisy(folder: Path, target: Path, strength: float) -> Path:
@@ -54,19 +57,33 @@ def place(tiny_teacher_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     noisy(tiny_teacher_folder, folder / "good", 0.01)
     noisy(tiny_teacher_folder, folder / "bad", 1.0)
     local = LocalRespondent(load(str(tiny_teacher_folder), dtype="float32"))
-    prompts = [f"Clock {i} of {i * 7 % 31} stands near" for i in range(ITEMS)]
+    rng = np.random.default_rng(3)
+    prompts = [" ".join(rng.choice(WORDS, 6)) for _ in range(700)]
     said = local.weigh(
         [Asked(str(i), p, "text") for i, p in enumerate(prompts)],
-        [CHOICES] * ITEMS,
+        [LETTERS] * len(prompts),
         heard=lambda _: None,
     )
-    best = [max(range(3), key=lambda c: s.log_C[c] / len(CHOICES[c])) for s in said]
+    # Two answers of which the teacher prefers now one, now the other: then a model with one answer for
+    # everything is at chance.
+    log_IC = np.array([s.log_C for s in said])
+    pairs = list(itertools.combinations(range(len(LETTERS)), 2))
+    left, right = min(pairs, key=lambda p: abs(np.mean(log_IC[:, p[0]] > log_IC[:, p[1]]) - 0.5))
+    best = (log_IC[:, right] > log_IC[:, left]).astype(int).tolist()
+    each = [[i for i, b in enumerate(best) if b == c][: ITEMS // 2] for c in range(2)]
+    assert {len(e) for e in each} == {ITEMS // 2}
     rows = [
-        {"q": p, "answer": (b + 1) % 3 if i % 6 == 0 else b}
-        for i, (p, b) in enumerate(zip(prompts, best, strict=True))
+        {"q": prompts[i], "answer": 1 - best[i] if n % 6 == 0 else best[i]}
+        for n, i in enumerate(i for two in zip(*each, strict=True) for i in two)
     ]
     write_task(
-        folder, "clocks", rows, scorer="choice", prompt="{q}", choices=list(CHOICES), chance=1 / 3
+        folder,
+        "clocks",
+        rows,
+        scorer="choice",
+        prompt="{q}",
+        choices=[LETTERS[left], LETTERS[right]],
+        chance=0.5,
     )
     return folder
 
@@ -163,7 +180,7 @@ def test_contamination_by_named_training_text_is_reported_with_the_clean_part(
 ) -> None:
     seen = [json.loads(x)["q"] for x in (place / "clocks.jsonl").read_text().splitlines()[:9]]
     (tmp_path / "train.jsonl").write_text(
-        "".join(json.dumps({"text": f"Once: {q} the door."}) + "\n" for q in seen)
+        "".join(json.dumps({"text": f"Once: {q}."}) + "\n" for q in seen)
     )
     run = limbeck.validate(
         teacher=tiny_teacher_folder,
@@ -288,9 +305,6 @@ def server() -> Iterator[str]:
         yield f"openai:echo@http://127.0.0.1:{made.server_port}/v1"
         made.shutdown()
         thread.join()
-
-
-WORDS = ["mill", "river", "clock", "kettle", "bridge", "letter", "baker", "station"]
 
 
 @pytest.mark.enable_socket
