@@ -236,13 +236,13 @@ def _sequential(
         played = anytime.play(anytime.schedule([t.cluster_I for t in drawn], seed=0), drawn)
         up_J, _ = anytime.evidence(played, truth)
         kept += bool(up_J.max() >= limit)
-        _, down_J = anytime.evidence(played, min(1.0, truth + 0.25))
+        _, down_J = anytime.evidence(played, 1.0)
         reached = np.flatnonzero(down_J >= limit)
         shares.append((reached[0] + 1 if len(reached) else len(down_J)) / len(down_J))
     share = float(np.median(shares))
     console.print(
-        f"sequential, a look after every round: KEEPS at the margin {kept / runs:.3f}; a student 25 points below "
-        f"its margin is settled after {share:.0%} of the rounds (median of {runs})\n"
+        f"sequential, a look after every round: KEEPS at the margin {kept / runs:.3f}; against a margin of 100% "
+        f"LOSES is settled after {share:.0%} of the rounds (median of {runs})\n"
     )
     return {"sequential_false_keeps": kept / runs, "sequential_rounds_used": share}
 

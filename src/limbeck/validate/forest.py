@@ -30,7 +30,7 @@ def forest(rows: Sequence[Row], *, margin: float) -> str:
         '<title id="forest-title">Retention of each task with its interval, against the margin</title>',
     ]
     parts += [_tick(across(t), t, height) for t in _ticks(low, high)]
-    parts.append(_line(across(1), height, "whole", "100%"))
+    parts.append(_line(across(1), height, "whole", ""))
     parts.append(_line(across(margin), height, "margin", f"margin {margin:.0%}"))
     for number, (label, interval, verdict) in enumerate(rows):
         y = _TOP + _ROW * (number + 0.5)
