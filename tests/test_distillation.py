@@ -351,3 +351,31 @@ def test_a_recipe_whose_answers_leave_no_room_for_prompts_is_refused(tmp_path: P
         RecipeError, match=r"generate\.max_new_tokens \(96\) below corpus\.max_length"
     ):
         recipe(tmp_path, generate__max_new_tokens=96)
+
+
+def test_a_run_with_a_validate_section_ends_validated(
+    tiny_teacher_folder: Path, tmp_path: Path
+) -> None:
+    lines = [{"q": f"Say {w}", "answer": i % 2} for i, w in enumerate("abcdefghijklmnopqrst")]
+    (tmp_path / "coin.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    (tmp_path / "coin.toml").write_text(
+        'name = "coin"\nfile = "coin.jsonl"\nscorer = "choice"\nprompt = "{q}"\n'
+        'choices = [" on", " off"]\nchance = 0.5\n'
+    )
+    made = recipe(
+        tiny_teacher_folder,
+        validate={"tasks": ["coin.toml"], "margin": 0.8},
+        evaluate__controls=True,
+    )
+    run = limbeck.distill(made, out=tmp_path / "run", base=tmp_path)
+    report = read_json(run.path("validation/report.json"))
+    assert report["margin"] == 0.8
+    assert report["verdict"] in ("KEEPS", "LOSES", "CANT_TELL")
+    assert report["controls"]["undistilled"]["state"] != "not run"
+    assert report["contamination"]["checked"]
+    card = run.path("student/README.md").read_text(encoding="utf-8")
+    assert card.count("## Validation") == 1
+    assert "validation/report.json" in read_json(run.path("manifest.json"))["files"]
+    before = hash_tree(run.folder)
+    limbeck.distill(made, out=tmp_path / "run", base=tmp_path)
+    assert hash_tree(run.folder) == before

@@ -57,9 +57,7 @@ def _step(p_values: Sequence[float], factor: _Factor, *, down: bool) -> list[flo
     m = len(p_values)
     order = np.argsort(np.asarray(p_values, dtype=np.float64), kind="stable")
     scaled = [p_values[i] * factor(rank, m) for rank, i in enumerate(order)]
-    running = (
-        np.maximum.accumulate(scaled) if down else np.minimum.accumulate(scaled[::-1])[::-1]
-    )
+    running = np.maximum.accumulate(scaled) if down else np.minimum.accumulate(scaled[::-1])[::-1]
     adjusted = [0.0] * m
     for i, p in zip(order, running, strict=True):
         adjusted[i] = min(1.0, float(p))

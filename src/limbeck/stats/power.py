@@ -36,20 +36,25 @@ def more_items(
 
 
 def smallest_loss(
-    found: Moments, *, confidence: float = 0.95, power: float = POWER
+    found: Moments, items: int, *, confidence: float = 0.95, power: float = POWER
 ) -> float | None:
     """Return how far below 1 retention must lie for this many items to show it; None where the teacher is at chance.
 
-    The minimal detectable effect (z_confidence + z_power) e / teacher, with the error e of student - teacher.
+    The minimal detectable effect d of student - teacher, over the teacher's lift. A loss adds noise of its own: each
+    lost item costs about one lift, so that d = (z_confidence + z_power) sqrt(e^2 + d / n) with today's error e.
 
     Args:
         found: Means and covariances.
+        items: How many there are.
         confidence: Of the two-sided interval.
         power: Chance of showing a loss of that size, in (0, 1).
     """
-    if found.teacher <= 0 or not math.isfinite(found.error(1.0)):
+    error = found.error(1.0)
+    if found.teacher <= 0 or not math.isfinite(error):
         return None
-    return _reach(confidence, power) * found.error(1.0) / found.teacher
+    square = _reach(confidence, power) ** 2
+    own = square / items
+    return (own + math.sqrt(own * own + 4 * square * error * error)) / 2 / found.teacher
 
 
 def _reach(confidence: float, power: float) -> float:

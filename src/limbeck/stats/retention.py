@@ -8,8 +8,8 @@ normal means whatever the teacher's noise, and it has no end where the teacher c
 Means and covariances hold, beside the real items of each task, the four corners (0, 0), (0, 1), (1, 0) and (1, 1)
 of the two scores with weight 1/2 each, as Agresti and Min (Statistics in Medicine 24, 2005) do for paired
 proportions: without them ten right answers of ten would have no error at all. Where teacher and student differ on
-fewer than 10 clusters, no normal law can be trusted, and the interval comes from betting (`anytime`), which holds at
-every size.
+fewer than 10 clusters, or a task has fewer, no normal law can be trusted, and the interval comes from betting
+(`anytime`), which holds at every size.
 """
 
 import math
@@ -26,7 +26,7 @@ from limbeck.stats.paired import Paired, lift
 
 Method = Literal["Fieller", "betting"]
 FEW = 10
-"""Clusters on which the two models differ, below which the interval comes from betting."""
+"""Clusters of a task, and clusters on which the two models differ, below which the interval comes from betting."""
 _CORNERS = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))
 _CORNER_WEIGHT = 0.5
 
@@ -102,17 +102,20 @@ def retention(
     if not tasks:
         raise ValueError("retention needs at least one task")
     differing = sum(map(_differing, tasks))
-    few = played is not None or differing < FEW
+    few = _is_few(tasks, played)
     if few:
         found = anytime.ratio_interval(played or _dealt(tasks, seed), confidence)
     else:
         found = _fieller(tasks, confidence)
-    plain = moments(tasks, corners=False)
-    point = plain.student / plain.teacher if plain.teacher > 0 else None
+    student, teacher = (
+        float(np.mean([lift(x, t.chance_I).mean() for t, x in rows]))
+        for rows in ([(t, t.student_I) for t in tasks], [(t, t.teacher_I) for t in tasks])
+    )
+    point = student / teacher if teacher > 0 else None
     reason = None
     if point is None or found is None:
         reason = (
-            f"the teacher's quality, {100 * plain.teacher:.1f}% of the way from chance to perfection, "
+            f"the teacher's quality, {100 * teacher:.1f}% of the way from chance to perfection, "
             "cannot be told from chance on these items"
         )
     low, high = found if found is not None and reason is None else (None, None)
@@ -121,8 +124,8 @@ def retention(
         low=low,
         high=high,
         reason=reason,
-        teacher=plain.teacher,
-        student=plain.student,
+        teacher=teacher,
+        student=student,
         items=sum(task.items for task in tasks),
         clusters=sum(task.clusters for task in tasks),
         differing=differing,
@@ -158,23 +161,19 @@ def moments(tasks: Sequence[Paired], *, corners: bool = True, ratio: float = 1.0
 
 
 def _task_moments(task: Paired, weight: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean lifts of student and teacher [2] and the covariance of these means [2, 2]."""
-    lifts_2I = np.stack(
-        [lift(task.student_I, task.chance_I), lift(task.teacher_I, task.chance_I)]
-    )
+    """Return the mean lifts [W] and the covariance of these means [W, W]."""
+    lifts_WI = np.stack([lift(task.student_I, task.chance_I), lift(task.teacher_I, task.chance_I)])
     chance = float(task.chance_I.mean())
-    corner_2C = (np.array([c[::-1] for c in _CORNERS]).T - chance) / (1 - chance)
+    corner_WC = (np.array([c[::-1] for c in _CORNERS]).T - chance) / (1 - chance)
     total = task.items + len(_CORNERS) * weight
     units = task.clusters + len(_CORNERS) * weight
-    mean_2 = (lifts_2I.sum(1) + weight * corner_2C.sum(1)) / total
+    mean_W = (lifts_WI.sum(1) + weight * corner_WC.sum(1)) / total
     size_G = np.bincount(task.cluster_I)
-    sums_2G = np.stack([np.bincount(task.cluster_I, weights=row) for row in lifts_2I])
-    off_2G = sums_2G - mean_2[:, None] * size_G
-    off_2C = corner_2C - mean_2[:, None]
-    if units <= 1:
-        return mean_2, np.full((2, 2), np.inf)
-    scatter = off_2G @ off_2G.T + weight * (off_2C @ off_2C.T)
-    return mean_2, units / (units - 1) * scatter / total**2
+    sums_WG = np.stack([np.bincount(task.cluster_I, weights=row) for row in lifts_WI])
+    off_WG = sums_WG - mean_W[:, None] * size_G
+    off_WC = corner_WC - mean_W[:, None]
+    scatter = off_WG @ off_WG.T + weight * (off_WC @ off_WC.T)
+    return mean_W, units / max(1.0, units - 1) * scatter / total**2
 
 
 def _fieller(tasks: Sequence[Paired], confidence: float) -> tuple[float, float] | None:
@@ -203,6 +202,12 @@ def fieller(found: Moments, t: float) -> tuple[float, float] | None:
 
 def _dealt(tasks: Sequence[Paired], seed: int) -> anytime.Rounds:
     return anytime.play(anytime.schedule([t.cluster_I for t in tasks], seed=seed), tasks)
+
+
+def _is_few(tasks: Sequence[Paired], played: anytime.Rounds | None) -> bool:
+    """Tell whether no normal law can be trusted: too few differences or clusters, or a stop that hung on scores."""
+    differing = sum(map(_differing, tasks))
+    return played is not None or differing < FEW or min(t.clusters for t in tasks) < FEW
 
 
 def _differing(task: Paired) -> int:
@@ -235,7 +240,7 @@ def margin_test(
         played: As for `retention`.
         seed: As for `retention`.
     """
-    if played is not None or sum(map(_differing, tasks)) < FEW:
+    if _is_few(tasks, played):
         up_J, down_J = anytime.evidence(played or _dealt(tasks, seed), margin)
         return MarginTest(min(1.0, math.exp(-up_J[-1])), min(1.0, math.exp(-down_J[-1])))
     found = moments(tasks, ratio=margin)

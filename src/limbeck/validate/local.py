@@ -70,7 +70,9 @@ class LocalRespondent:
             )
         shared = min(_shared([alone, *full]), min(map(len, full)) - 1)
         if shared < 1:
-            raise ScoringError(f"{asked.item}: the tokenizer of {self.name} leaves nothing to go on from")
+            raise ScoringError(
+                f"{asked.item}: the tokenizer of {self.name} leaves nothing to go on from"
+            )
         return _Weighed(place, full[0][:shared], tuple(ids[shared:] for ids in full))
 
     def _batches(self, items: Sequence[_Weighed]) -> Iterator[list[_Weighed]]:
@@ -153,14 +155,14 @@ class LocalRespondent:
             past_key_values=mine,
             use_cache=True,
         ).logits
-        log_RL = logits_RLV.float().log_softmax(-1).gather(-1, next_RL.to(device)[..., None])[..., 0]
+        log_RL = (
+            logits_RLV.float().log_softmax(-1).gather(-1, next_RL.to(device)[..., None])[..., 0]
+        )
         return (log_RL.double().cpu() * there_RL).sum(-1).tolist()
 
     # Writing.
 
-    def write(
-        self, asked: Sequence[Asked], *, max_new_tokens: int, heard: Heard
-    ) -> list[str]:
+    def write(self, asked: Sequence[Asked], *, max_new_tokens: int, heard: Heard) -> list[str]:
         """Return the likeliest answer to each prompt, token by token, up to the end of the turn.
 
         Raises:
@@ -208,14 +210,14 @@ class LocalRespondent:
         if asked.ask == "text" or not tokenizer.chat_template:
             return asked.prompt if asked.system is None else f"{asked.system}\n\n{asked.prompt}"
         turns = [m.as_dict() for m in asked.messages()]
-        return str(
-            tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        )
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
     def _ids(self, text: str, asked: Asked) -> list[int]:
         # A chat template writes its own beginning.
         special = asked.ask == "text" or not self.local.tokenizer.chat_template
-        return list(self.local.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+        return list(
+            self.local.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
+        )
 
     def _left_padded(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
         width = max(map(len, rows))

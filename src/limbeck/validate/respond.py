@@ -40,9 +40,7 @@ class Respondent(Protocol):
         """What it is: a hash of its weights, or the address and name of a served model."""
         ...
 
-    def write(
-        self, asked: Sequence[Asked], *, max_new_tokens: int, heard: Heard
-    ) -> list[str]:
+    def write(self, asked: Sequence[Asked], *, max_new_tokens: int, heard: Heard) -> list[str]:
         """Return the likeliest answer to each prompt."""
         ...
 
@@ -75,9 +73,7 @@ class ServedRespondent:
         self.identity = identity
         self._complete = complete
 
-    def write(
-        self, asked: Sequence[Asked], *, max_new_tokens: int, heard: Heard
-    ) -> list[str]:
+    def write(self, asked: Sequence[Asked], *, max_new_tokens: int, heard: Heard) -> list[str]:
         """Return an answer to each prompt; a prompt to go on with is sent as a user's turn."""
         answers = list(self._complete([a.messages() for a in asked], max_new_tokens))
         heard(len(asked))

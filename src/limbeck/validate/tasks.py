@@ -1,11 +1,11 @@
-"""Tasks: items with gold answers, what chance alone would score, and which items share their luck.
+r"""Tasks: items with gold answers, what chance alone would score, and which items share their luck.
 
 A task is a short TOML beside a JSONL file, one JSON object a line (`.gz` too):
 
     name = "polarity"
     file = "reviews.jsonl"
     scorer = "choice"
-    prompt = "Review: {text}\\nSentiment:"     # {field} of the line; {{ and }} for braces
+    prompt = "Review: {text}\nSentiment:"     # {field} of the line; {{ and }} for braces
     choices = [" negative", " positive"]
     labels = { neg = " negative", pos = " positive" }    # what the gold field says -> choice
     gold = "label"
@@ -281,22 +281,24 @@ def _choices(settings: TaskFile, place: str, line: Mapping[str, Any]) -> tuple[s
         found = _field(line, settings.choices_field, place)
     if not isinstance(found, list | tuple) or len(found) < 2:
         raise TaskError(f"{place}: at least two choices are needed, got {found!r}")
-    choices = tuple(f"{settings.choice_prefix}{choice}" for choice in cast("Sequence[object]", found))
+    choices = tuple(
+        f"{settings.choice_prefix}{choice}" for choice in cast("Sequence[object]", found)
+    )
     if len(set(choices)) < len(choices) or not all(c.strip() for c in choices):
         raise TaskError(f"{place}: choices must differ and none may be empty, got {list(choices)}")
     return choices
 
 
-def _gold(
-    settings: TaskFile, place: str, line: Mapping[str, Any], choices: tuple[str, ...]
-) -> str:
+def _gold(settings: TaskFile, place: str, line: Mapping[str, Any], choices: tuple[str, ...]) -> str:
     value = _field(line, settings.gold, place)
     if not choices:
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     if isinstance(value, int) and not isinstance(value, bool) and str(value) not in settings.labels:
         if 0 <= value < len(choices):
             return choices[value]
-        raise TaskError(f"{place}: gold is choice {value}, but there are choices 0 to {len(choices) - 1}")
+        raise TaskError(
+            f"{place}: gold is choice {value}, but there are choices 0 to {len(choices) - 1}"
+        )
     meant = settings.labels.get(str(value), str(value))
     for gold in (meant, f"{settings.choice_prefix}{meant}"):
         if gold in choices:
@@ -337,7 +339,9 @@ def _schema(settings: TaskFile, base: Path) -> Mapping[str, Any] | None:
         try:
             found = json.loads((base / found).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise TaskError(f"schema {base / str(found)} of task {settings.name}: {error}") from None
+            raise TaskError(
+                f"schema {base / str(found)} of task {settings.name}: {error}"
+            ) from None
     from jsonschema import Draft202012Validator, SchemaError
 
     try:

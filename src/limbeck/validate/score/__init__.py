@@ -38,4 +38,6 @@ def score_answer(task: Task, item: Item, text: str) -> float:
         case "unit_tests":
             return program(text, item.gold, timeout_s=settings.timeout_s)
         case _:
-            raise ValueError(f"answers of task {task.name} ({settings.scorer}) are not scored as text")
+            raise ValueError(
+                f"answers of task {task.name} ({settings.scorer}) are not scored as text"
+            )

@@ -13,9 +13,9 @@ _MARK = re.compile(r"####|\\boxed\{|\banswer(?: is|:)", re.IGNORECASE)
 
 
 def numeric(text: str, gold: str, *, tolerance: float) -> float:
-    """Return 1 where the answer's number equals the gold number within a relative tolerance, else 0.
+    r"""Return 1 where the answer's number equals the gold number within a relative tolerance, else 0.
 
-    The answer's number is the first one after the last mark (`####`, `\\boxed{`, "answer is", "answer:"), or without a
+    The answer's number is the first one after the last mark (`####`, `\boxed{`, "answer is", "answer:"), or without a
     mark the last one. `1,234.5`, `-3`, `2/3` and `1e3` are numbers; a sign counts, units and currency do not.
 
     Args:
