@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from judging import licensed_judges, timing_error
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -79,7 +80,7 @@ def main() -> None:
         **_sequential(population, max(50, runs // 10), options.seed, console),
         **_ladder(book, tasks, ladder, console),
         **_contamination(options.data / "contamination", console),
-        **_planted(),
+        **_planted(options.seed, options.quick),
     }
     failed = [] if options.quick else _failed(found)
     for line in failed:
@@ -297,9 +298,12 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def _planted() -> dict[str, Any]:
-    """Return what planted judges and a stub of known speed say; the one place where the judge half is wired in."""
-    return {"licensed_judges": None, "timing_error": None}
+def _planted(seed: int, quick: bool) -> dict[str, Any]:
+    """Return which planted judges get a licence, and how wrong the timing of a stub of known speed is."""
+    return {
+        "licensed_judges": licensed_judges(seed, quick),
+        "timing_error": timing_error(seed, quick),
+    }
 
 
 def _failed(found: Mapping[str, Any]) -> list[str]:
@@ -312,6 +316,9 @@ def _failed(found: Mapping[str, Any]) -> list[str]:
         "a student at the margin keeps at most 5% of the time": found["margin_false_keeps"] <= 0.05,
         "so does one that is watched": found["sequential_false_keeps"] <= 0.05,
         "the ladder falls": found["ladder_monotone"],
+        "of the planted judges the oracle alone is licensed": found["licensed_judges"]
+        == ["oracle"],
+        "a stub is timed right within 5%": found["timing_error"] <= 0.05,
     }
     return [rule for rule, kept in rules.items() if not kept]
 

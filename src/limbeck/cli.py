@@ -97,6 +97,16 @@ def validate(
     ] = False,
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16, for local models.")] = "float32",
     seed: Annotated[int, typer.Option(help="Orders items, seeds the damaged control.")] = 0,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=URL", help="A model that compares answers; may be repeated."),
+    ] = None,
+    judge_precision: Annotated[
+        float | None, typer.Option(help="Half-width of the judged win rate at which to stop.")
+    ] = None,
+    timing: Annotated[
+        bool, typer.Option("--timing/--no-timing", help="Time both models, block by block.")
+    ] = True,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with unfinished scoring.")
     ] = False,
@@ -119,6 +129,9 @@ def validate(
                 sequential=sequential,
                 dtype=dtype,
                 seed=seed,
+                judges=judge or (),
+                judge_precision=judge_precision,
+                timed_blocks=8 if timing else None,
                 resume=resume,
                 progress=progress,
             )

@@ -671,6 +671,7 @@ def _validate(flow: Distillation) -> Mapping[str, Any]:
         margin=asked.margin,
         limit=asked.limit,
         sequential=asked.sequential,
+        judges=asked.judges,
         seed=flow.recipe.seed,
     )
     with open_run(

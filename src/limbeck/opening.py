@@ -1,17 +1,21 @@
 """From what a user names to the thing itself: a model, the run that made it, a task."""
 
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from limbeck import backends
 from limbeck.artefact import sha256_file, sha256_json
-from limbeck.backends.served import PREFIX, ServedModel
+from limbeck.backends.served import KEY_VARIABLE, PREFIX, ServedModel
 from limbeck.errors import RunError, TaskError
 from limbeck.validate.builtin import NAMES, builtin
 from limbeck.validate.local import LocalRespondent
 from limbeck.validate.respond import Respondent, ServedRespondent
 from limbeck.validate.tasks import Task, TaskFile, read_settings, read_task
+from limbeck.validate.timing import Writer
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -70,6 +74,26 @@ def open_model(spec: str, dtype: Dtype, base: Path) -> Respondent:
     run = run_of(spec, base)
     folder = spec if run is None else _student_of(run)
     return LocalRespondent(backends.load(folder, dtype=dtype, base=base))
+
+
+@contextmanager
+def open_writer(spec: str, respondent: Respondent, *, max_new_tokens: int) -> Generator[Writer]:
+    """Let a model that `open_model` returned write while somebody watches, for the length of a block.
+
+    Raises:
+        ScoringError: It can be asked but not watched.
+    """
+    if isinstance(respondent, LocalRespondent):
+        from limbeck.validate.writers.local import LocalWriter
+
+        yield LocalWriter(respondent.local, max_new_tokens=max_new_tokens)
+        return
+    from limbeck.validate.writers.served import ServedWriter
+
+    name, _, url = spec.removeprefix(PREFIX).rpartition("@")
+    key = os.environ.get(KEY_VARIABLE)
+    with ServedWriter(name, url, max_new_tokens=max_new_tokens, key=key) as writer:
+        yield writer
 
 
 def _student_of(run: Path) -> str:

@@ -2,7 +2,8 @@
 
 import importlib.metadata
 import json
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -19,7 +20,15 @@ from limbeck.distill.store import StoreReader
 from limbeck.distill.targets import Document
 from limbeck.errors import LimbeckError, RunError, ScoringError, TaskError
 from limbeck.model import LocalModel
-from limbeck.opening import AnyTask, Dtype, open_model, open_task, run_of, start_of
+from limbeck.opening import (
+    AnyTask,
+    Dtype,
+    open_model,
+    open_task,
+    open_writer,
+    run_of,
+    start_of,
+)
 from limbeck.pipeline import Step, run_steps
 from limbeck.progress import Progress
 from limbeck.run import Run
@@ -45,15 +54,18 @@ from limbeck.validate.builtin import DEFAULT, NAMES
 from limbeck.validate.contamination import find_overlaps, summary
 from limbeck.validate.controls import Control
 from limbeck.validate.fidelity import fidelity_ledger
+from limbeck.validate.judge.spec import JudgeSpec, check_precision, parse_judges
 from limbeck.validate.ledger import NO_JUDGE, Answer, JudgedLedger, Question, VerifiedOutcome
 from limbeck.validate.local import LocalRespondent
 from limbeck.validate.margin import CONFIDENCE, Promise, check_margin, check_names
 from limbeck.validate.modelcard import card_section, with_section
 from limbeck.validate.outcome import Outcome, paired, verified
 from limbeck.validate.report import Measured, build_report, render_html
-from limbeck.validate.respond import Respondent
+from limbeck.validate.respond import Asked, Respondent, asked
+from limbeck.validate.score import score_answer
 from limbeck.validate.scores import ScoreBook
 from limbeck.validate.tasks import Item, Task
+from limbeck.validate.timing import measure_timing
 from limbeck.validate.training_text import texts_of
 from limbeck.validate.verdict import decide, detectable, each_task, triple
 
@@ -61,6 +73,8 @@ _DIVERGENCE_ITEMS = 150
 """Items whose prompts and answers the divergence is measured on, over all tasks."""
 _SHOWN_CHARACTERS = 2000
 """Of an answer in the report."""
+_TIMED_TOKENS = 64
+"""Tokens of a timed answer at the most."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +100,12 @@ class Request:
     dtype: Dtype = "float32"
     """Number format in which local models are scored."""
     seed: int = 0
+    judges: tuple[str, ...] = ()
+    """Judges as NAME=URL; docs/judges.md."""
+    judge_precision: float | None = None
+    """Half-width of the judged win rate at which asking stops; None asks about every item."""
+    timed_blocks: int | None = 8
+    """Blocks of interleaved timing, at least 6; None times nothing."""
 
     def as_json(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -134,6 +154,11 @@ class Validation:
         """Whether models are asked at all, or only logs are read."""
         return any(isinstance(t, Task) or t.asks for t in self.tasks)
 
+    @cached_property
+    def judges(self) -> list[JudgeSpec]:
+        """The judges, with their keys from the environment."""
+        return parse_judges(self.request.judges, os.environ)
+
     @property
     def names(self) -> list[str]:
         """Names of all tasks."""
@@ -180,7 +205,8 @@ def teacher_of(student: str, base: Path) -> str:
 def _promise(flow: Validation) -> Mapping[str, Any]:
     request = flow.request
     check_margin(request.margin)
-    flow.progress.begin("promise", None, "")
+    check_precision(request.judge_precision)
+    flow.progress.begin("promise", None, f"{len(flow.judges)} judges" if flow.judges else "")
     if request.sequential:
         check_sequential(flow.tasks)
     teacher, student = (
@@ -379,9 +405,48 @@ def judging_material(flow: Validation) -> JudgingMaterial:
 
 
 def _judge(flow: Validation) -> Mapping[str, Any]:
-    """Write what licensed judges say; the one place where judges are wired in."""
-    write_json(flow.run.path("judged.json"), _judged_json(NO_JUDGE))
+    """Write what licensed judges say."""
+    ledger = NO_JUDGE
+    if flow.judges:
+        from limbeck.validate.judge import judged_ledger
+
+        made = judging_material(flow)
+        ledger = judged_ledger(
+            made.questions,
+            made.teacher,
+            made.student,
+            made.verified,
+            flow.judges,
+            seed=flow.request.seed,
+            lineage=_lineage(flow),
+            score=_scorer(flow.own),
+            cache=flow.run.path("judge-replies.jsonl"),
+            precision=flow.request.judge_precision,
+            progress=flow.progress,
+        )
+    write_json(flow.run.path("judged.json"), _judged_json(ledger))
     return {}
+
+
+def _lineage(flow: Validation) -> list[str]:
+    """Return every name that tells of what teacher and student are, or were made from."""
+    names = [flow.request.teacher, flow.request.student]
+    if flow.request.undistilled is not None:
+        names.append(flow.request.undistilled)
+    for respondent in (flow.teacher, flow.student):
+        if isinstance(respondent, LocalRespondent) and respondent.local.source is not None:
+            names.append(respondent.local.source)
+    if flow.made_by is not None:
+        recipe = read_json(flow.made_by / "recipe.json")
+        models = (recipe["teacher"].get("model"), recipe["student"].get("model"))
+        names += [str(model) for model in models if model is not None]
+    return names
+
+
+def _scorer(tasks: Sequence[Task]) -> Callable[[str, str], float]:
+    """Return how judges' damaged answers are scored: as any answer to that item is."""
+    known = {f"{task.name}/{item.id}": (task, item) for task in tasks for item in task.items}
+    return lambda name, text: score_answer(*known[name], text)
 
 
 def _judged_json(ledger: JudgedLedger) -> dict[str, Any]:
@@ -401,10 +466,56 @@ def _judged_json(ledger: JudgedLedger) -> dict[str, Any]:
 
 
 def _time(flow: Validation) -> Mapping[str, Any]:
-    """Write speed and cost on the same work; the one place where timing is wired in."""
-    not_timed = {"speed_ratio": None, "cost_ratio": None, "reason": "no timing was asked for"}
-    write_json(flow.run.path("timing.json"), not_timed)
+    """Write speed and cost on the same work."""
+    try:
+        figures = _timing(flow)
+    except ScoringError as error:  # a model that cannot be watched still has its verdict
+        figures = {"speed_ratio": None, "cost_ratio": None, "reason": str(error)}
+    write_json(flow.run.path("timing.json"), figures)
     return {}
+
+
+def _timing(flow: Validation) -> dict[str, Any]:
+    blocks, tasks = flow.request.timed_blocks, _timed_tasks(flow.own)
+    if blocks is None:
+        raise ScoringError("no timing was asked for")
+    if not tasks:
+        raise ScoringError("only scores are known, not the questions")
+    tokens = min(_TIMED_TOKENS, max(task.settings.max_new_tokens for task in tasks))
+    both = [
+        (flow.request.teacher, flow.teacher),
+        (flow.request.student, flow.student),
+    ]
+    with (
+        open_writer(*both[0], max_new_tokens=tokens) as teacher,
+        open_writer(*both[1], max_new_tokens=tokens) as student,
+    ):
+        timing = measure_timing(
+            _timed_prompts(tasks, 2 * blocks, flow.request.seed),
+            teacher,
+            student,
+            blocks=blocks,
+            outcomes=[
+                o
+                for task in tasks
+                for o in verified(
+                    task.name, *(flow.book.read(arm, task.name) for arm in (TEACHER, STUDENT))
+                )
+            ],
+            progress=flow.progress,
+        )
+    return timing.as_dict() | {"reason": None, "tasks": [task.name for task in tasks]}
+
+
+def _timed_tasks(tasks: Sequence[Task]) -> list[Task]:
+    """Return the tasks with written answers, or where there is none, all: then prompts are gone on with."""
+    return [t for t in tasks if t.settings.scorer != "choice"] or list(tasks)
+
+
+def _timed_prompts(tasks: Sequence[Task], most: int, seed: int) -> list[Asked]:
+    everything = [asked(task, item) for task in tasks for item in task.items]
+    order = np.random.default_rng(seed).permutation(len(everything))
+    return [everything[i] for i in order[:most]]
 
 
 # report
@@ -618,15 +729,15 @@ STEPS: tuple[Step[Validation], ...] = (
     Step(
         name="judge",
         needs=("score",),
-        decided_by=_asked_for("seed"),
+        decided_by=_asked_for("seed", "judges", "judge_precision"),
         outputs=("judged.json",),
         partial=(),
         work=_judge,
     ),
     Step(
         name="time",
-        needs=("promise",),
-        decided_by=_asked_for("dtype"),
+        needs=("score",),
+        decided_by=_asked_for("dtype", "timed_blocks", "seed"),
         outputs=("timing.json",),
         partial=(),
         work=_time,

@@ -68,6 +68,9 @@ def validate(
     sequential: bool = False,
     dtype: str = "float32",
     seed: int = 0,
+    judges: Sequence[str] = (),
+    judge_precision: float | None = None,
+    timed_blocks: int | None = 8,
     base: str | Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
@@ -86,6 +89,9 @@ def validate(
         sequential: Stop scoring as soon as the evidence suffices.
         dtype: Number format in which local models are scored.
         seed: Orders the items and seeds the damaged control.
+        judges: Other models that compare written answers, as `NAME=URL`, if they pass an examination (docs/judges.md).
+        judge_precision: Half-width of the judged win rate at which asking stops; None asks about every item.
+        timed_blocks: Blocks of interleaved timing, at least 6; None times nothing.
         base: Folder that relative paths start from; None takes the working folder.
         resume: Go on with scoring that was stopped half-way.
         progress: Hears of every step.
@@ -110,6 +116,9 @@ def validate(
         sequential=sequential,
         dtype=dtype,
         seed=seed,
+        judges=tuple(judges),
+        judge_precision=judge_precision,
+        timed_blocks=timed_blocks,
     )
     with open_run(Path(out), request.as_json(), binding=BINDING) as run:
         validate_models(Validation(request, run, start, resume, progress or Silent()))

@@ -1,7 +1,8 @@
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,12 +63,12 @@ def _outcomes(teacher: float, student: float, n: int = 400) -> list[VerifiedOutc
 
 
 def _timing(
-    blocks: int = FEWEST_BLOCKS, slowing: Callable[[float], float] = lambda _: 1.0, **more: object
+    blocks: int = FEWEST_BLOCKS, slowing: Callable[[float], float] = lambda _: 1.0, **more: Any
 ) -> Timing:
     clock = Clock()
     teacher = Scripted("teacher", clock, 0.4, 0.1, slowing=slowing)
     student = Scripted("student", clock, 0.1, 0.025, slowing=slowing)
-    return measure_timing(PROMPTS, teacher, student, blocks=blocks, clock=clock, **more)  # type: ignore[arg-type]
+    return measure_timing(PROMPTS, teacher, student, blocks=blocks, clock=clock, **more)
 
 
 def test_known_delays_give_known_figures() -> None:
@@ -151,7 +152,7 @@ def test_prices_count_prompts_answers_and_seconds() -> None:
     ],
     ids=["unverified", "student", "teacher", "free"],
 )
-def test_a_cost_that_is_not_known_has_a_reason(more: dict[str, object], reason: str) -> None:
+def test_a_cost_that_is_not_known_has_a_reason(more: dict[str, Any], reason: str) -> None:
     timing = _timing(**more)
     assert timing.cost_ratio is None
     assert timing.cost_reason is not None
@@ -167,9 +168,9 @@ def test_a_cost_that_is_not_known_has_a_reason(more: dict[str, object], reason: 
     ],
     ids=["blocks", "price"],
 )
-def test_timing_that_would_show_nothing_is_refused(change: dict[str, object], message: str) -> None:
+def test_timing_that_would_show_nothing_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ScoringError, match=message):
-        _timing(**change)  # type: ignore[arg-type]
+        _timing(**change)
 
 
 def test_a_model_that_writes_nothing_is_refused() -> None:
@@ -224,10 +225,10 @@ def test_the_interval_of_the_bill_covers_the_true_ratio() -> None:
     for _ in range(runs):
         clock = Clock()
         noise = rng.lognormal(0, 0.2, size=4000)
-        draws = iter(noise / math.exp(0.02))
+        draws = iter((noise / math.exp(0.02)).tolist())
 
-        def slowing(_: float, draws: object = draws) -> float:
-            return float(next(draws))  # type: ignore[call-overload]
+        def slowing(_: float, draws: Iterator[float] = draws) -> float:
+            return next(draws)
 
         teacher = Scripted("t", clock, 0.4, 0.4, tokens=2, slowing=slowing)
         student = Scripted("s", clock, 0.1, 0.1, tokens=2, slowing=slowing)

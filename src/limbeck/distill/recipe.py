@@ -233,6 +233,8 @@ class ValidateRecipe(_Section):
     """Items a task at the most."""
     sequential: bool = False
     """Stop scoring as soon as the evidence suffices."""
+    judges: tuple[str, ...] = ()
+    """Models that compare written answers, as `NAME=URL`; only those that pass an examination are heard."""
 
 
 class Recipe(_Section):

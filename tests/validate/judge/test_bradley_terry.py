@@ -97,7 +97,7 @@ def _truth() -> np.ndarray:
 
 
 def test_resampling_prompts_covers_the_truth_and_resampling_votes_does_not() -> None:
-    truth = dict(zip(MODELS, _truth(), strict=False))
+    truth: dict[str, float] = dict(zip(MODELS, _truth(), strict=False))
     rng = np.random.default_rng(5)
     covered = {"prompts": 0, "votes": 0}
     runs = 60

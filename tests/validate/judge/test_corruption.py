@@ -18,6 +18,12 @@ def _damaged(kind: Damage, text: str, gold: str = "12", seed: int = 0) -> str | 
     )
 
 
+def _anything(kind: Damage, text: str) -> str | None:
+    """Return damage where everything that differs is wrong."""
+    rng = np.random.default_rng(1)
+    return damage(kind, text, elsewhere="Elsewhere.", wrong=lambda _: True, rng=rng)
+
+
 @pytest.mark.parametrize("kind", LADDER)
 def test_a_damaged_answer_is_wrong_and_not_the_answer(kind: Damage) -> None:
     damaged = _damaged(kind, ANSWER)
@@ -51,16 +57,15 @@ def test_without_an_answer_to_another_question_there_is_no_off_topic_one() -> No
 
 
 def test_each_kind_does_what_it_is_named_for() -> None:
-    wrong = {"wrong": lambda _: True, "elsewhere": "Elsewhere.", "rng": np.random.default_rng(1)}
-    truncated = damage("truncate", ANSWER, **wrong)
+    truncated = _anything("truncate", ANSWER)
     assert truncated is not None
     assert ANSWER.startswith(truncated)
-    shuffled = damage("shuffle", ANSWER, **wrong)
+    shuffled = _anything("shuffle", ANSWER)
     assert shuffled is not None
     assert sorted(shuffled.split()) == sorted(ANSWER.split())
-    assert damage("negate", "It is hot.", **wrong) == "It is not hot."
-    assert damage("negate", "Yes, always", **wrong) == "No, never"
-    assert damage("off-topic", ANSWER, **wrong) == "Elsewhere."
+    assert _anything("negate", "It is hot.") == "It is not hot."
+    assert _anything("negate", "Yes, always") == "No, never"
+    assert _anything("off-topic", ANSWER) == "Elsewhere."
 
 
 def test_a_number_that_no_negation_reaches_is_changed() -> None:

@@ -145,7 +145,7 @@ def test_a_judge_that_breaks_down_half_way_has_that_among_its_reasons(
 
 
 def test_a_paper_that_cannot_be_set_costs_no_question(spoken: Any, run: Any) -> None:
-    judge = spoken("judge", lambda _: "[[A]]")
+    judge = spoken("judge", VOICES["always-a"])
     exam = run(sit(judge, (), []))
     assert judge.asked == 0
     assert len(exam.reasons) >= len(RULES) - 3

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -8,7 +9,14 @@ from typing import Any
 import pytest
 
 from limbeck.errors import JudgeError
-from limbeck.validate.judge import JudgeSpec, judged_ledger, parse_judge
+from limbeck.validate.judge import (
+    JudgeSpec,
+    endpoint,
+    judged_ledger,
+    judging,
+    paper,
+    parse_judge,
+)
 from limbeck.validate.judge.ballot import Ballot, read_ballot
 from limbeck.validate.ledger import NO_JUDGE, JudgedLedger, VerifiedOutcome
 
@@ -18,8 +26,16 @@ TRUE_RATE = (
 
 
 def _ledger(sums: Any, judges: Any, **more: Any) -> JudgedLedger:
-    given = {"seed": 0} | more
+    given: dict[str, Any] = {"seed": 0} | more
     return judged_ledger(sums.questions, sums.teacher, sums.student, sums.verified, judges, **given)
+
+
+def _says(said: str, _: Ballot) -> str:
+    return said
+
+
+def _always_a(_: Ballot) -> str:
+    return "[[A]]"
 
 
 def test_without_judges_nothing_is_claimed(sums: Any) -> None:
@@ -30,7 +46,7 @@ def test_only_the_oracle_gets_a_licence_and_its_claim_holds_the_truth(
     sums: Any, spoken: Any
 ) -> None:
     bad = {"always-a": "[[A]]", "garbage": "x7;", "tie": "[[C]]"}
-    judges = [spoken(name, lambda _, said=said: said) for name, said in bad.items()]
+    judges = [spoken(name, partial(_says, said)) for name, said in bad.items()]
     ledger = _ledger(sums, [*judges, spoken("oracle", sums.oracle)])
     assert [r.name for r in ledger.judges if r.licensed] == ["oracle"]
     assert all(r.reasons for r in ledger.judges)
@@ -46,7 +62,7 @@ def test_only_the_oracle_gets_a_licence_and_its_claim_holds_the_truth(
 
 
 def test_without_written_answers_judges_have_nothing_to_do(spoken: Any) -> None:
-    judge = spoken("gold", lambda _: "[[A]]")
+    judge = spoken("gold", _always_a)
     ledger = judged_ledger([], [], [], [], [judge], seed=0)
     assert ledger.claim is None
     assert ledger.reason == "there are no written answers to compare"
@@ -57,7 +73,7 @@ def test_without_written_answers_judges_have_nothing_to_do(spoken: Any) -> None:
 def test_without_a_licensed_judge_nothing_is_claimed_and_no_vote_is_asked(
     sums: Any, spoken: Any
 ) -> None:
-    judge = spoken("always-a", lambda _: "[[A]]")
+    judge = spoken("always-a", _always_a)
     ledger = _ledger(sums, [judge])
     assert (ledger.claim, ledger.win_rate, ledger.effective_votes) == (None, None, None)
     assert ledger.reason == "no judge qualified"
@@ -103,7 +119,7 @@ def test_a_licence_counts_for_its_family_alone(make_sums: Any, spoken: Any) -> N
 def test_too_few_clusters_to_correct_by_make_no_claim(
     sums: Any, spoken: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("limbeck.validate.judge.judging.FEWEST_CLUSTERS", 201)
+    monkeypatch.setattr(judging, "FEWEST_CLUSTERS", 201)
     ledger = _ledger(sums, [spoken("oracle", sums.oracle)])
     assert ledger.claim is None
     assert ledger.win_rate is None
@@ -203,8 +219,8 @@ def serve() -> Iterator[Callable[[Callable[[Ballot], str]], str]]:
 def test_judges_are_reached_over_http_and_a_second_run_asks_nothing(
     make_sums: Any, serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("limbeck.validate.judge.paper.DAMAGED", 12)
-    monkeypatch.setattr("limbeck.validate.judge.paper.KNOWN", 20)
+    monkeypatch.setattr(paper, "DAMAGED", 12)
+    monkeypatch.setattr(paper, "KNOWN", 20)
     sums = make_sums(300)
     asked: list[Ballot] = []
 
@@ -225,7 +241,7 @@ def test_judges_are_reached_over_http_and_a_second_run_asks_nothing(
 def test_a_judge_that_is_not_there_is_reported_and_the_others_go_on(
     sums: Any, spoken: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("limbeck.validate.judge.endpoint._FIRST_WAIT", 0.001)
+    monkeypatch.setattr(endpoint, "_FIRST_WAIT", 0.001)
     gone = JudgeSpec("gone", "http://127.0.0.1:9/v1/chat/completions")
     ledger = _ledger(sums, [gone, spoken("oracle", sums.oracle)])
     assert "cannot be reached" in ledger.judges[0].reasons[0]

@@ -21,6 +21,10 @@ def _wrong(item: str, text: str) -> bool:
     return str(2 * int(item)) not in text.replace(".", "").split()
 
 
+def _always_wrong(_: str, __: str) -> bool:
+    return True
+
+
 @pytest.fixture
 def witnesses() -> list[Witness]:
     return [_witness(i, i % 4 != 0, i % 3 != 0) for i in range(10, 610)]
@@ -84,9 +88,18 @@ def test_equal_and_empty_answers_make_no_pair() -> None:
     same = Witness("1", "1", "Why?", "Because", "Because ", 1.0, 0.0)
     empty = Witness("2", "2", "Why?", "Because", " ", 1.0, 0.0)
     near = Witness("3", "3", "Why?", "Because", "So", 0.9, 0.6)
-    parts = {case.part for case in set_paper([same, empty, near], lambda *_: True, seed=0)}
+    parts = {case.part for case in set_paper([same, empty, near], _always_wrong, seed=0)}
     assert not parts & {"teacher right", "student right", "padded wrong"}
 
 
 def test_no_witnesses_make_an_empty_paper() -> None:
     assert set_paper([], _wrong, seed=0) == ()
+
+
+def test_an_answer_that_only_the_scorer_refuses_is_no_known_loser() -> None:
+    form = Witness("7", "7", "What is 7 and 7?", "14", "So: 14, I think", 1.0, 0.0)
+    assert not any(case.part == "teacher right" for case in set_paper([form], _wrong_14, seed=0))
+
+
+def _wrong_14(_: str, text: str) -> bool:
+    return "14" not in text

@@ -1,7 +1,9 @@
+from typing import Any
+
 import pytest
 
 from limbeck.errors import JudgeError
-from limbeck.validate.judge.spec import JudgeSpec, parse_judge
+from limbeck.validate.judge.spec import JudgeSpec, check_precision, parse_judge, parse_judges
 
 
 def test_a_judge_is_named_with_its_url_and_its_key_comes_from_the_environment() -> None:
@@ -41,6 +43,21 @@ def test_a_key_does_not_travel_in_the_clear_to_another_machine() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"concurrency": 0}, {"retries": -1}, {"max_tokens": 0}, {"timeout": 0.0}]
 )
-def test_settings_out_of_range_are_refused(wrong: dict[str, int]) -> None:
+def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(JudgeError, match=next(iter(wrong))):
         JudgeSpec("gold", "http://127.0.0.1/v1/chat/completions", **wrong)
+
+
+def test_two_judges_of_one_name_are_refused() -> None:
+    texts = ["gold=http://127.0.0.1:1", "gold=http://127.0.0.1:2"]
+    with pytest.raises(JudgeError, match="a name of its own"):
+        parse_judges(texts, {})
+    assert [j.name for j in parse_judges(["a=http://127.0.0.1:1", "b=http://h"], {})] == ["a", "b"]
+
+
+@pytest.mark.parametrize("precision", [0.0, 0.5, -1.0, float("nan")])
+def test_a_precision_at_which_nothing_could_stop_is_refused(precision: float) -> None:
+    with pytest.raises(JudgeError, match="precision"):
+        check_precision(precision)
+    check_precision(None)
+    check_precision(0.1)

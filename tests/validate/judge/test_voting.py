@@ -19,11 +19,15 @@ def _rounds(sums: Any, seed: int = 0) -> Any:
     return deal(_entries(sums), np.random.default_rng(seed))
 
 
+def _always_a(_: Ballot) -> str:
+    return "[[A]]"
+
+
 def test_every_item_is_put_to_every_judge_in_both_orders(
     make_sums: Any, spoken: Any, run: Any
 ) -> None:
     sums = make_sums(50)
-    panel = [spoken("oracle", sums.oracle), spoken("always-a", lambda _: "[[A]]")]
+    panel = [spoken("oracle", sums.oracle), spoken("always-a", _always_a)]
     votes: Votes = run(vote_on_all(_entries(sums), panel, Silent()))
     assert [judge.asked for judge in panel] == [100, 100]
     assert votes.vote_JI[0].tolist() == [e.won for e in votes.entries]
@@ -35,7 +39,11 @@ def test_every_item_is_put_to_every_judge_in_both_orders(
 
 def test_a_verdict_that_is_missing_is_no_tie(make_sums: Any, spoken: Any, run: Any) -> None:
     sums = make_sums(20)
-    half = spoken("half", lambda b: "[[A]]" if "Adding" in b.answer_a else "who knows")
+
+    def half_mute(ballot: Ballot) -> str:
+        return "[[A]]" if "Adding" in ballot.answer_a else "who knows"
+
+    half = spoken("half", half_mute)
     votes: Votes = run(vote_on_all(_entries(sums), [half], Silent()))
     assert np.isnan(votes.vote_JI).all()
     assert votes.voted == 0
@@ -108,7 +116,10 @@ def test_the_anytime_interval_holds_the_truth_whatever_the_judge_says(
     def lover(b: Ballot) -> str:
         return "[[A]]" if b.answer_a.startswith("It is") else "[[B]]"
 
-    voices = {"oracle": sums.oracle, "student-lover": lover, "mute": lambda _: "?"}
+    def mute(_: Ballot) -> str:
+        return "?"
+
+    voices = {"oracle": sums.oracle, "student-lover": lover, "mute": mute}
     judge = spoken(voice, voices[voice])
     rounds = _rounds(sums, seed=3)
     votes: Votes = run(vote_until(rounds, [judge], precision=0.01, alpha=0.05, progress=Silent()))

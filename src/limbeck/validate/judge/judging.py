@@ -18,7 +18,7 @@ from limbeck.validate.judge.material import Entry, Score, gather, witnesses, wro
 from limbeck.validate.judge.panel import effective_votes, mean_votes
 from limbeck.validate.judge.paper import set_paper
 from limbeck.validate.judge.ppi import Corrected, corrected_mean, pool
-from limbeck.validate.judge.spec import JudgeSpec
+from limbeck.validate.judge.spec import JudgeSpec, check_judge_names, check_precision
 from limbeck.validate.judge.voting import Votes, deal, vote_on_all, vote_until
 from limbeck.validate.ledger import (
     NO_JUDGE,
@@ -57,8 +57,7 @@ class Bench:
     def __post_init__(self) -> None:
         if not 0 < self.confidence < 1:
             raise JudgeError(f"confidence must be in (0, 1), got {self.confidence}")
-        if self.precision is not None and not 0 < self.precision < 0.5:
-            raise JudgeError(f"precision must be in (0, 0.5), got {self.precision}")
+        check_precision(self.precision)
 
 
 def judged_ledger(
@@ -105,8 +104,7 @@ def judged_ledger(
     """
     bench = Bench(seed, tuple(lineage), score, cache, confidence, precision)
     names = [judge.name for judge in judges]
-    if len(set(names)) < len(names):
-        raise JudgeError(f"every judge needs a name of its own, got {', '.join(names)}")
+    check_judge_names(names)
     if not judges:
         return NO_JUDGE
     if not items:

@@ -107,13 +107,18 @@ def witnesses(entries: Iterable[Entry]) -> list[Witness]:
 def wrong_by(score: Score | None, entries: Iterable[Entry]) -> Callable[[str, str], bool]:
     """Return how it is decided whether a damaged answer is wrong by now.
 
-    By the task's own scorer where there is one. Otherwise it is wrong if the words of the gold answer do not stand
-    in it; where there is no gold either, damage alone makes it wrong.
+    It is wrong if the words of the gold answer, where it is known, do not stand in it, and the task's own scorer,
+    where there is one, agrees. Either alone errs: a scorer that wants a form refuses what a reader finds right. Where
+    there is neither gold nor scorer, damage alone makes an answer wrong.
     """
-    if score is not None:
-        return lambda item, text: score(item, text) < CLEAR
     gold = {e.question.item: _words(e.question.gold or "") for e in entries}
-    return lambda item, text: not gold[item] or not _stands_in(gold[item], _words(text))
+
+    def wrong(item: str, text: str) -> bool:
+        if gold[item] and _stands_in(gold[item], _words(text)):
+            return False
+        return score is None or score(item, text) < CLEAR
+
+    return wrong
 
 
 def _answers(

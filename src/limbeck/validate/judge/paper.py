@@ -64,12 +64,12 @@ def set_paper(
 
     Args:
         witnesses: Verified items of one family; none of them may be used again to correct the judge's votes.
-        wrong: Decides of a damaged answer whether it is wrong by now.
+        wrong: Decides whether an answer is wrong beyond doubt; losers and damaged answers must be.
         seed: Draws the items, the damage and the order.
     """
     rng = np.random.default_rng(seed)
     shuffled = [witnesses[i] for i in rng.permutation(len(witnesses))]
-    cases = [*_known(shuffled), *_padded_wrong(shuffled, wrong, rng)]
+    cases = [*_known(shuffled, wrong), *_padded_wrong(shuffled, wrong, rng)]
     originals = [(w, w.right[int(rng.integers(len(w.right)))]) for w in shuffled if w.right]
     made = [_rung(rung, originals, shuffled, wrong, rng) for rung in LADDER]
     for some in (*made, _padded_twins(originals, rng)):
@@ -77,9 +77,9 @@ def set_paper(
     return tuple(cases[i] for i in rng.permutation(len(cases)))
 
 
-def _known(witnesses: Sequence[Witness]) -> Iterator[Case]:
+def _known(witnesses: Sequence[Witness], wrong: Wrong) -> Iterator[Case]:
     """Yield natural pairs: one model was right, the other wrong."""
-    found = [(w, _winner(w)) for w in witnesses]
+    found = [(w, _winner(w, wrong)) for w in witnesses]
     for part in ("teacher right", "student right"):
         mine = [(w, won) for w, won in found if won is not None and won.part == part]
         for w, won in _one_a_cluster(mine, KNOWN):
@@ -93,15 +93,16 @@ class _Won:
     worse: str
 
 
-def _winner(w: Witness) -> _Won | None:
-    """Return which model was right alone, if one was."""
+def _winner(w: Witness, wrong: Wrong) -> _Won | None:
+    """Return which model was right alone, if one was beyond doubt."""
     teacher, student = w.teacher.strip(), w.student.strip()
     lead = w.teacher_score - w.student_score
     if abs(lead) < CLEAR or not teacher or not student or teacher == student:
         return None
-    if lead > 0:
-        return _Won("teacher right", w.teacher, w.student)
-    return _Won("student right", w.student, w.teacher)
+    won = _Won("teacher right", w.teacher, w.student)
+    if lead < 0:
+        won = _Won("student right", w.student, w.teacher)
+    return won if wrong(w.item, won.worse) else None
 
 
 def _padded_wrong(
@@ -110,7 +111,7 @@ def _padded_wrong(
     """Pad the losers of natural pairs, the teacher's and the student's in turn."""
     found: dict[Part, list[tuple[Witness, Case]]] = {"teacher right": [], "student right": []}
     for w in witnesses:
-        won = _winner(w)
+        won = _winner(w, wrong)
         if won is None:
             continue
         padded = pad(won.worse, rng)

@@ -141,7 +141,7 @@ def _parts(
     total = len(value_I) + corner * size * len(corners)
     corner_C = np.array(corners, dtype=np.float64)
     mean = float((value_I.sum() + corner * size * corner_C.sum()) / total)
-    part_G = np.bincount(cluster_I, value_I - mean, minlength=clusters)
+    part_G = np.bincount(cluster_I, value_I - mean, minlength=clusters).astype(np.float64)
     part_C = math.sqrt(corner) * size * (corner_C - mean)  # squared, it counts `corner` times
     return np.concatenate([part_G, part_C]) / total, mean
 

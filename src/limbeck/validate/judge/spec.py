@@ -1,7 +1,7 @@
 """How a judge is named: `NAME=URL` of any OpenAI-compatible chat endpoint."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from limbeck.errors import JudgeError
@@ -45,6 +45,37 @@ class JudgeSpec:
                 )
         if not self.timeout > 0:
             raise JudgeError(f"timeout of judge {self.name} must be above 0, got {self.timeout}")
+
+
+def parse_judges(texts: Sequence[str], environment: Mapping[str, str]) -> list[JudgeSpec]:
+    """Return the judges that several `NAME=URL` name.
+
+    Raises:
+        JudgeError: One is not of that form, or two have one name.
+    """
+    judges = [parse_judge(text, environment) for text in texts]
+    check_judge_names([judge.name for judge in judges])
+    return judges
+
+
+def check_judge_names(names: Sequence[str]) -> None:
+    """Refuse two judges of one name.
+
+    Raises:
+        JudgeError: A name occurs twice.
+    """
+    if len(set(names)) < len(names):
+        raise JudgeError(f"every judge needs a name of its own, got {', '.join(names)}")
+
+
+def check_precision(precision: float | None) -> None:
+    """Refuse a half-width at which nothing could stop.
+
+    Raises:
+        JudgeError: It is neither None nor in (0, 0.5).
+    """
+    if precision is not None and not 0 < precision < 0.5:
+        raise JudgeError(f"precision of judging must be in (0, 0.5), got {precision}")
 
 
 def parse_judge(
