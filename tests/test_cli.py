@@ -147,7 +147,7 @@ def test_help_takes_less_than_half_a_second_of_work(tmp_path: Path) -> None:
     assert min(seconds() for _ in range(3)) < 0.5
 
 
-@pytest.mark.parametrize("command", ["", "distill", "store", "chat", "export"])
+@pytest.mark.parametrize("command", ["", "distill", "store", "chat", "export", "validate", "tasks"])
 def test_help_imports_nothing_heavy(command: str, tmp_path: Path) -> None:
     words = [sys.executable, "-X", "importtime", LIMBECK, *command.split(), "--help"]
     done = subprocess.run(
@@ -511,3 +511,29 @@ def test_the_store_is_described_checked_and_exported(place: Path, tmp_path: Path
     table = pq.read_table(tmp_path / "top.parquet")
     assert table.num_rows == int(rows[1])
     assert max(map(len, table["ids"].to_pylist())) <= 3
+
+
+def test_the_built_in_tasks_are_listed_and_shown(tmp_path: Path) -> None:
+    listed = limbeck("tasks", "list", cwd=tmp_path)
+    assert listed.code == 0, listed.err
+    for name in ("capitals *", "agreement *", "records", "functions"):
+        assert name in listed.out
+    shown = limbeck("tasks", "show", "capitals", "--items", "1", cwd=tmp_path)
+    assert "The capital of Algeria is" in shown.out
+    assert "* ' Algiers'" in shown.out
+    assert "no task 'capitols'" in sentence(limbeck("tasks", "show", "capitols", cwd=tmp_path))
+
+
+def test_a_run_is_validated_from_the_command_line_and_its_report_read_again(
+    place: Path, tmp_path: Path
+) -> None:
+    words = ("--student", "run", "--teacher", "teacher", "--tasks", "kinds", "--limit", "12")
+    answer = limbeck("validate", *words, "--out", tmp_path / "v", cwd=place)
+    assert answer.code == 0, answer.err
+    assert re.match(r"(KEEPS|LOSES|CAN'T TELL)", answer.out)
+    assert "judged part: NOT CLAIMED (no judge given)" in " ".join(answer.out.split())
+    assert limbeck("report", tmp_path / "v", cwd=place).out == answer.out
+    moved = limbeck("validate", *words, "--margin", "0.5", "--out", tmp_path / "v", cwd=place)
+    assert "margin = 0.9 there, 0.5 here" in sentence(moved)
+    wrong = limbeck("validate", *words, "--margin", "90", "--out", tmp_path / "w", cwd=place)
+    assert "margin must be above 0 and at most 1" in sentence(wrong)

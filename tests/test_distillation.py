@@ -510,3 +510,31 @@ def test_an_adapted_student_is_saved_merged_and_apart(
     assert moved
     assert not [n for n in moved if "embed" in n or "norm" in n]
     assert str(tmp_path) not in (run / "adapter" / "adapter_config.json").read_text()
+
+
+def test_a_run_with_a_validate_section_ends_validated(
+    tiny_teacher_folder: Path, tmp_path: Path
+) -> None:
+    lines = [{"q": f"Say {w}", "answer": i % 2} for i, w in enumerate("abcdefghijklmnopqrst")]
+    (tmp_path / "coin.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    (tmp_path / "coin.toml").write_text(
+        'name = "coin"\nfile = "coin.jsonl"\nscorer = "choice"\nprompt = "{q}"\n'
+        'choices = [" on", " off"]\nchance = 0.5\n'
+    )
+    made = recipe(
+        tiny_teacher_folder,
+        validate={"tasks": ["coin.toml"], "margin": 0.8},
+        evaluate__controls=True,
+    )
+    run = limbeck.distill(made, out=tmp_path / "run", base=tmp_path)
+    report = read_json(run.path("validation/report.json"))
+    assert report["margin"] == 0.8
+    assert report["verdict"] in ("KEEPS", "LOSES", "CANT_TELL")
+    assert report["controls"]["undistilled"]["state"] != "not run"
+    assert report["contamination"]["checked"]
+    card = run.path("student/README.md").read_text(encoding="utf-8")
+    assert card.count("## Validation") == 1
+    assert "validation/report.json" in read_json(run.path("manifest.json"))["files"]
+    before = hash_tree(run.folder)
+    limbeck.distill(made, out=tmp_path / "run", base=tmp_path)
+    assert hash_tree(run.folder) == before

@@ -1,12 +1,13 @@
 """Limbeck: the workbench for model distillation, from both sides of it.
 
-`limbeck.distill(recipe)` is the function; the modules behind it are imported as `from limbeck.distill.losses
-import forward_kl`, for the package and its verb share a name.
+`limbeck.distill(recipe)` and `limbeck.validate(...)` are functions; the modules behind them are imported as `from
+limbeck.distill.losses import forward_kl`, for a package and its verb share a name.
 """
 
-import limbeck.distill as _package  # bound first: importing its modules later must not hide the function
-from limbeck.workbench import distill
+import limbeck.distill as _distill  # bound first: importing their modules later must not hide the functions
+import limbeck.validate as _validate
+from limbeck.workbench import distill, validate
 
-__all__ = ["distill"]
+__all__ = ["distill", "validate"]
 
-del _package
+del _distill, _validate

@@ -27,6 +27,8 @@ app = typer.Typer(
 )
 store_app = typer.Typer(help="Look into a store of teacher targets.", no_args_is_help=True)
 app.add_typer(store_app, name="store")
+tasks_app = typer.Typer(help="Look at the tasks that validate scores on.", no_args_is_help=True)
+app.add_typer(tasks_app, name="tasks")
 
 RunFolder = Annotated[Path, typer.Argument(help="A folder that distill wrote.")]
 StoreFolder = Annotated[Path, typer.Argument(help="A store's folder, such as RUN/store.")]
@@ -89,6 +91,102 @@ def distill(
         raise typer.Exit(_INTERRUPTED) from None
     if only is None and leads(os.environ):
         _print_report(folder)
+
+
+@app.command()
+def validate(
+    student: Annotated[
+        str,
+        typer.Option(help="A run's folder, a model folder, hf:…, packaged:… or openai:NAME@URL."),
+    ],
+    out: Annotated[Path, typer.Option(help="The validation's folder.")],
+    teacher: Annotated[
+        str | None, typer.Option(help="The same. [default: the teacher of the student's run]")
+    ] = None,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|FILE.toml", help="A task; may be repeated. [default: the quick ones]"
+        ),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(help="Share of the teacher's above-chance quality that must be kept.")
+    ] = 0.9,
+    undistilled: Annotated[
+        str | None, typer.Option(help="The student before its distillation, a control.")
+    ] = None,
+    training: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Text that the student was trained on; repeatable."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Items a task at the most.")] = None,
+    sequential: Annotated[
+        bool, typer.Option("--sequential", help="Stop scoring when the evidence suffices.")
+    ] = False,
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16, for local models.")] = "float32",
+    seed: Annotated[int, typer.Option(help="Orders items, seeds the damaged control.")] = 0,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=URL", help="A model that compares answers; may be repeated."),
+    ] = None,
+    judge_precision: Annotated[
+        float | None, typer.Option(help="Half-width of the judged win rate at which to stop.")
+    ] = None,
+    timing: Annotated[
+        bool, typer.Option("--timing/--no-timing", help="Time both models, block by block.")
+    ] = True,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with unfinished scoring.")
+    ] = False,
+) -> None:
+    """Say what a student kept of its teacher: three ledgers, one verdict, with controls."""
+    from limbeck.terminal import TerminalProgress
+    from limbeck.workbench import validate as run_validate
+
+    try:
+        with TerminalProgress(Console(stderr=True)) as progress:
+            run_validate(
+                student=student,
+                teacher=teacher,
+                tasks=tasks or (),
+                margin=margin,
+                out=out,
+                undistilled=undistilled,
+                training=training or (),
+                limit=limit,
+                sequential=sequential,
+                dtype=dtype,
+                seed=seed,
+                judges=judge or (),
+                judge_precision=judge_precision,
+                timed_blocks=8 if timing else None,
+                resume=resume,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        print("limbeck: stopped; what was scored is kept, go on with --resume", file=sys.stderr)
+        raise typer.Exit(_INTERRUPTED) from None
+    _print_report(out)
+
+
+@tasks_app.command("list")
+def tasks_list() -> None:
+    """List the built-in tasks."""
+    from limbeck.workbench import task_table
+
+    Console().print(task_table())
+
+
+@tasks_app.command("show")
+def tasks_show(
+    name: Annotated[str, typer.Argument(help="A built-in task, or a task file in TOML.")],
+    items: Annotated[int, typer.Option(min=0, help="How many items to show.")] = 3,
+) -> None:
+    """Show how a task is scored, and its first items."""
+    from limbeck.workbench import task_sample
+
+    for line in task_sample(name, items):
+        print(line)
 
 
 @app.command()
@@ -224,8 +322,10 @@ def _print_report(folder: Path) -> None:
     figures = read_report(folder)
     console = Console()
     for part in report_tables(figures):
-        console.print(part)
+        console.print(part, markup=False, highlight=False)
     for what, path in (("report", folder / "report.html"), ("student", folder / "student")):
+        if not path.exists():
+            continue
         console.print(f"{what:<8} {path}", markup=False, highlight=False, soft_wrap=True)
 
 

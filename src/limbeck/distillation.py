@@ -80,8 +80,10 @@ from limbeck.model import LocalModel
 from limbeck.pipeline import Step, run_steps
 from limbeck.placement import device, place, take_back
 from limbeck.progress import Named, Progress
-from limbeck.run import Run, Stamp
+from limbeck.run import Run, Stamp, open_run
 from limbeck.terms import Terms, check_terms
+from limbeck.validation import BINDING as VALIDATION_BINDING
+from limbeck.validation import Request, Validation, validate_models
 from limbeck.workers import run_workers
 
 STUDENT = "student"
@@ -832,6 +834,30 @@ def _targets_sentence(recipe: Recipe) -> str:
     return "The teacher's distribution at every loss position, sparse."
 
 
+# validate
+
+
+def _validate(flow: Distillation) -> Mapping[str, Any]:
+    asked = flow.recipe.validation
+    if asked is None:
+        raise RecipeError("the recipe has no [validate] section")
+    request = Request(
+        teacher=flow.recipe.teacher.model,
+        student=str(flow.run.folder.resolve()),
+        tasks=asked.tasks or Request.tasks,
+        margin=asked.margin,
+        limit=asked.limit,
+        sequential=asked.sequential,
+        judges=asked.judges,
+        seed=flow.recipe.seed,
+    )
+    with open_run(
+        flow.run.path("validation"), request.as_json(), binding=VALIDATION_BINDING
+    ) as run:
+        validate_models(Validation(request, run, flow.base, flow.resume, flow.progress))
+    return {}
+
+
 def _dumped(*sections: str) -> Callable[[Distillation], object]:
     """Return a function that gives the named sections of the recipe as JSON values."""
     return lambda flow: {name: flow.recipe.as_json()[name] for name in (*sections, "seed")}
@@ -898,6 +924,21 @@ STEPS: tuple[Step[Distillation], ...] = (
 )
 
 
+VALIDATE = Step(
+    name="validate",
+    needs=("report",),
+    decided_by=_dumped("validate"),
+    outputs=("validation",),
+    partial=("validation",),
+    work=_validate,
+)
+"""The last step, where the recipe asks for it."""
+
+
+def _steps(recipe: Recipe) -> tuple[Step[Distillation], ...]:
+    return STEPS if recipe.validation is None else (*STEPS, VALIDATE)
+
+
 BINDING = ("capture", "build", "train", "evaluate", "report")
 """Steps after whose beginning a run's folder belongs to its recipe."""
 
@@ -919,10 +960,11 @@ def distil(flow: Distillation, only: str | None) -> None:
         LimbeckError: Anything the user can mend.
     """
     check_share(flow.recipe.train, flow.launch.size)
-    run_steps(flow, STEPS, only)
-    stamps = [flow.run.stamp(step.name) for step in STEPS]
+    steps = _steps(flow.recipe)
+    run_steps(flow, steps, only)
+    stamps = [flow.run.stamp(step.name) for step in steps]
     done = [s for s in stamps if s is not None]
-    if len(done) < len(STEPS):
+    if len(done) < len(steps):
         return
     write_json(
         flow.run.path("manifest.json"),

@@ -12,6 +12,9 @@ LimbeckError                 one clear sentence for the user; the CLI prints it 
 ├── StoreError               targets on disk that are missing, foreign or damaged; names the shard
 ├── RunError                 a run folder that is not this recipe's, or lacks what a step needs
 ├── TrainingError            a non-finite loss; names the step, the batch and the last good checkpoint
+├── TaskError                a test set that is missing, empty or malformed; names the line
+├── ScoringError             a model that cannot be scored as a task asks
+├── JudgeError               a judge that cannot be named, or answers that cannot be compared
 └── MissingDependencyError   an optional package; names the install command
 """
 
@@ -70,6 +73,18 @@ class RunError(LimbeckError):
 
 class TrainingError(LimbeckError):
     """Training that cannot go on, such as a non-finite loss."""
+
+
+class TaskError(LimbeckError):
+    """A task that is missing, empty or malformed."""
+
+
+class ScoringError(LimbeckError):
+    """A model that cannot be scored as a task asks, such as one without log-probabilities."""
+
+
+class JudgeError(LimbeckError):
+    """A judge that cannot be named, or answers that cannot be compared."""
 
 
 class MissingDependencyError(LimbeckError):

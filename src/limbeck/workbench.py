@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck.artefact import read_json
-from limbeck.errors import RunError
+from limbeck.errors import RecipeError, RunError
 from limbeck.launch import join
 from limbeck.progress import Progress, Silent
 from limbeck.run import Run, open_run, read_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from rich.console import RenderableType
 
@@ -69,6 +69,124 @@ def distill(
     return run
 
 
+def validate(
+    *,
+    student: str | Path,
+    teacher: str | Path | None = None,
+    tasks: Sequence[str | Path] = (),
+    margin: float = 0.9,
+    out: str | Path,
+    undistilled: str | Path | None = None,
+    training: Sequence[str | Path] = (),
+    limit: int | None = None,
+    sequential: bool = False,
+    dtype: str = "float32",
+    seed: int = 0,
+    judges: Sequence[str] = (),
+    judge_precision: float | None = None,
+    timed_blocks: int | None = 8,
+    base: str | Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Run:
+    """Say what a student kept of its teacher: three ledgers, one verdict, with controls.
+
+    Args:
+        student: A folder, a run's folder, `hf:org/name`, `packaged:name`, or `openai:NAME@URL`.
+        teacher: The same; None takes the teacher of the run that made the student.
+        tasks: Names of built-in tasks or paths of task files in TOML; none takes the quick built-in set.
+        margin: Share of the teacher's above-chance quality that must be kept, in (0, 1]; fixed before scoring.
+        out: The validation's folder.
+        undistilled: The student before its distillation; None takes that of the run that made it.
+        training: Files with text that the student was trained on, beside what its run knows.
+        limit: Items a task at the most.
+        sequential: Stop scoring as soon as the evidence suffices.
+        dtype: Number format in which local models are scored.
+        seed: Orders the items and seeds the damaged control.
+        judges: Other models that compare written answers, as `NAME=URL`, if they pass an examination (docs/judges.md).
+        judge_precision: Half-width of the judged win rate at which asking stops; None asks about every item.
+        timed_blocks: Blocks of interleaved timing, at least 6; None times nothing.
+        base: Folder that relative paths start from; None takes the working folder.
+        resume: Go on with scoring that was stopped half-way.
+        progress: Hears of every step.
+
+    Raises:
+        LimbeckError: Anything the user can mend; the message says what and how.
+    """
+    from limbeck.validate.builtin import DEFAULT
+    from limbeck.validation import BINDING, Request, Validation, teacher_of, validate_models
+
+    if dtype not in ("float32", "bfloat16"):
+        raise RecipeError(f"dtype must be float32 or bfloat16, got {dtype}")
+    start = Path(base or ".")
+    request = Request(
+        teacher=str(teacher) if teacher is not None else teacher_of(str(student), start),
+        student=str(student),
+        tasks=tuple(map(str, tasks)) or DEFAULT,
+        margin=margin,
+        undistilled=None if undistilled is None else str(undistilled),
+        training=tuple(map(str, training)),
+        limit=limit,
+        sequential=sequential,
+        dtype=dtype,
+        seed=seed,
+        judges=tuple(judges),
+        judge_precision=judge_precision,
+        timed_blocks=timed_blocks,
+    )
+    with open_run(Path(out), request.as_json(), binding=BINDING) as run:
+        validate_models(Validation(request, run, start, resume, progress or Silent()))
+    return run
+
+
+def task_table() -> RenderableType:
+    """Return a table of the built-in tasks."""
+    from rich.table import Table
+
+    from limbeck.validate.builtin import DEFAULT, NAMES, about, builtin
+
+    table = Table("task", "items", "scored by", "chance", "shows", box=None, pad_edge=False)
+    for name in NAMES:
+        task = builtin(name)
+        star = " *" if name in DEFAULT else ""
+        settings = task.settings
+        table.add_row(
+            f"{name}{star}",
+            str(len(task.items)),
+            settings.scorer,
+            str(settings.chance),
+            about(name),
+        )
+    table.caption = "* taken when no task is named; your own: --tasks FILE.toml (docs/validate.md)"
+    table.caption_justify = "left"
+    return table
+
+
+def task_sample(name: str, count: int) -> Iterator[str]:
+    """Yield how a task is scored, and its first items as a model meets them.
+
+    Raises:
+        TaskError: There is no such task, or it is malformed.
+    """
+    from limbeck.opening import Outside, open_task
+
+    task = open_task(name, Path(), None)
+    settings = task.settings
+    yield f"{task.name}: {settings.scorer}, chance {settings.chance}, hash {task.sha256[:16]}"
+    if settings.about:
+        yield settings.about
+    if isinstance(task, Outside):
+        yield "its items are read by another tool"
+        return
+    yield f"{len(task.items)} items, {len({i.cluster for i in task.items})} clusters, asked as {task.ask}"
+    for item in task.items[:count]:
+        yield f"\n--- {item.id}\n{item.prompt}"
+        for choice in item.choices:
+            yield f"{'*' if choice == item.gold else ' '} {choice!r}"
+        if not item.choices:
+            yield f"gold: {item.gold}"
+
+
 def read_report(folder: Path) -> dict[str, Any]:
     """Return a finished run's `report.json`.
 
@@ -89,7 +207,12 @@ def read_report(folder: Path) -> dict[str, Any]:
 
 
 def report_tables(report: dict[str, Any]) -> Iterator[RenderableType]:
-    """Yield what a terminal shows of a report."""
+    """Yield what a terminal shows of a report, of a distillation or of a validation."""
+    from limbeck.validate.report import FORMAT, tables
+
+    if report["format"] == FORMAT:
+        yield from tables(report)
+        return
     from limbeck.distill.report import summary_table
 
     yield summary_table(report)

@@ -28,18 +28,15 @@ from limbeck.distill.report import (
     environment,
     headline,
     millions,
-    number,
-    percent,
-    points,
     render_html,
     size,
     summary_table,
     training_curve,
-    visible,
 )
 from limbeck.distill.speed import measure_footprint, measure_speed
 from limbeck.distill.targets import Document
 from limbeck.distill.train import StepLog
+from limbeck.figures import number, percent, points, visible
 from limbeck.progress import Silent
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"

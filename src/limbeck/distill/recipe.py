@@ -259,6 +259,21 @@ class EvaluateRecipe(_Section):
     """Side-by-side samples in the report."""
 
 
+class ValidateRecipe(_Section):
+    """A validation as a run's last step: what the student kept, against a margin fixed beforehand."""
+
+    tasks: tuple[str, ...] = ()
+    """Built-in tasks, or task files in TOML relative to the recipe's folder; none takes the quick built-in set."""
+    margin: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Share of the teacher's above-chance quality that KEEPS must exceed."""
+    limit: Positive | None = None
+    """Items a task at the most."""
+    sequential: bool = False
+    """Stop scoring as soon as the evidence suffices."""
+    judges: tuple[str, ...] = ()
+    """Models that compare written answers, as `NAME=URL`; only those that pass an examination are heard."""
+
+
 class Recipe(_Section):
     """Everything that decides a run."""
 
@@ -272,6 +287,8 @@ class Recipe(_Section):
     loss: LossRecipe = LossRecipe()
     train: TrainRecipe = TrainRecipe()
     evaluate: EvaluateRecipe = EvaluateRecipe()
+    # Called `validate` in TOML; pydantic's models have a method of that name.
+    validation: Annotated[ValidateRecipe | None, Field(alias="validate")] = None
 
     @model_validator(mode="after")
     def _trimmed_loss(self) -> "Recipe":
@@ -319,7 +336,7 @@ class Recipe(_Section):
 
     def as_json(self) -> dict[str, Any]:
         """Return the recipe as JSON values, defaults written out."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", by_alias=True)
 
     @property
     def sha256(self) -> str:
@@ -416,13 +433,17 @@ def _unknown_key(loc: tuple[int | str, ...]) -> str:
     section: type[BaseModel] = Recipe
     for part in loc[:-1]:
         section = _section_type(section, str(part))
-    known = list(section.model_fields)
+    known = [field.alias or name for name, field in section.model_fields.items()]
     nearest = difflib.get_close_matches(str(loc[-1]), known, n=1)
     hint = f"did you mean {nearest[0]}? " if nearest else ""
     return f"unknown recipe key {'.'.join(map(str, loc))}: {hint}known here: {', '.join(known)}"
 
 
 def _section_type(section: type[BaseModel], name: str) -> type[BaseModel]:
-    annotation = section.model_fields[name].annotation
+    annotation = next(
+        field.annotation
+        for key, field in section.model_fields.items()
+        if name == (field.alias or key)
+    )
     candidates = [annotation, *get_args(annotation)]
     return next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))

@@ -37,7 +37,8 @@ def _section(path: str, section: type[BaseModel]) -> Iterator[str]:
     for name, field in section.model_fields.items():
         below = _subsection(field)
         if below is not None:
-            yield from _section(f"{path}.{name}" if path else name, below)
+            key = field.alias or name
+            yield from _section(f"{path}.{key}" if path else key, below)
 
 
 def _subsection(field: FieldInfo) -> type[BaseModel] | None:

@@ -16,6 +16,7 @@ from rich import box
 from rich.table import Table
 
 from limbeck.distill.recipe import Recipe
+from limbeck.figures import number, percent, points, shown
 
 if TYPE_CHECKING:  # the report is read and drawn without torch
     from limbeck.distill.train import StepLog
@@ -45,7 +46,6 @@ _COUNTS = {
     "heldout": "Documents held out",
 }
 """Counts of a corpus in the order in which they are shown; others follow under their own names."""
-_MINUS = "−"
 _PACKAGES = ("limbeck", "torch", "transformers", "numpy")
 _OTHERS = {
     "cross_entropy": "the control trained with plain cross-entropy from the same start, on the same text and steps",
@@ -312,7 +312,7 @@ def render_html(report: Figures) -> str:
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
-        finalize=_shown,
+        finalize=shown,
     )
     heldout = report["heldout"]
     return templates.get_template("report.html.j2").render(
@@ -332,25 +332,6 @@ def render_html(report: Figures) -> str:
         signed=_signed,
         interval_of=_interval_of,
     )
-
-
-def visible(text: str) -> str:
-    """Replace what HTML cannot hold by a visible sign: controls by their picture, lone surrogates by U+FFFD."""
-    return "".join(map(_visible, text))
-
-
-def _shown(value: object) -> object:
-    """Make the text of every expression visible; what is markup already stays as it is."""
-    return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
-
-
-def _visible(letter: str) -> str:
-    code = ord(letter)
-    if code < 0x20 and letter not in "\n\t":
-        return chr(0x2400 + code)
-    if code == 0x7F:
-        return "\u2421"
-    return "\ufffd" if 0x80 <= code < 0xA0 or 0xD800 <= code < 0xE000 else letter
 
 
 def _tiles(report: Figures) -> list[dict[str, str]]:
@@ -541,28 +522,6 @@ def _interval_of(
     return text[text.index("[") :] if "[" in text else ""
 
 
-def number(value: float, interval: Sequence[float] | None = None, *, sign: bool = False) -> str:
-    """Write a figure to three digits, its interval to the same place: `0.412 [0.398, 0.426]`."""
-    digits = _decimals(value)
-    form = f"{'+' if sign else ''},.{digits}f"
-    text = f"{value:{form}}"
-    if interval is not None:
-        text += f" [{interval[0]:{form}}, {interval[1]:{form}}]"
-    return text.replace("-", _MINUS)
-
-
-def percent(share: float, interval: Sequence[float] | None = None) -> str:
-    """Write a share: `63.1% [61.0, 65.2]`."""
-    ends = "" if interval is None else f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
-    return f"{100 * share:.1f}%{ends}"
-
-
-def points(difference: float, interval: Sequence[float] | None = None) -> str:
-    """Write a difference of shares in percentage points: `+2.1 points [+1.0, +3.2]`."""
-    ends = "" if interval is None else f" [{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]"
-    return f"{100 * difference:+.1f} points{ends}".replace("-", _MINUS)
-
-
 def millions(count: int) -> str:
     """Write a number of parameters: `67.2M`, `1.24B`, `812k`."""
     for size, unit, digits in ((1_000_000_000, "B", 2), (1_000_000, "M", 1), (1_000, "k", 0)):
@@ -589,15 +548,6 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def _decimals(value: float) -> int:
-    """Return decimals that show three digits of a figure, at most four decimals."""
-    magnitude = abs(value)
-    for limit, decimals in ((100, 0), (10, 1), (1, 2), (0.1, 3)):
-        if magnitude >= limit:
-            return decimals
-    return 4
 
 
 def _without(figures: Figures, key: str) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Models that write while timing watches: on this machine, or behind an API."""
