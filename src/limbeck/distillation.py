@@ -28,6 +28,14 @@ from limbeck.distill.evaluate import measure_fidelity
 from limbeck.distill.forward import check_packs, split
 from limbeck.distill.modelcard import Origin, model_card
 from limbeck.distill.objective import LossSpec, check_supported
+from limbeck.distill.on_policy import MixedSpec, train_on_policy
+from limbeck.distill.own_text import (
+    check_room,
+    on_policy_notes,
+    prompts_with_room,
+    read_writing,
+    total,
+)
 from limbeck.distill.positions import Selection, objective_notes
 from limbeck.distill.recipe import Recipe
 from limbeck.distill.report import (
@@ -229,6 +237,7 @@ def _store_spec(flow: Distillation) -> StoreSpec:
 def _capture(flow: Distillation) -> Mapping[str, Any]:
     check_supported(_loss_spec(flow.recipe), flow.recipe.capture.temperature)
     check_student(flow.recipe.student, flow.teacher, _student_folder(flow))
+    _check_room(flow)
     folder = flow.run.path("store")
     if not (folder / "manifest.json").is_file():
         _write_store(flow, _store_spec(flow))
@@ -237,6 +246,19 @@ def _capture(flow: Distillation) -> Mapping[str, Any]:
         f"{figures['positions']} positions, {figures['bytes_per_token']:.1f} bytes each"
     )
     return {"cut_answers": _cut_answers(flow)}
+
+
+def _check_room(flow: Distillation) -> None:
+    """Refuse prompts that leave the student no room for its own answer, before the teacher is asked."""
+    recipe, own = flow.recipe, flow.recipe.on_policy
+    if own is None or not own.fraction:
+        return
+    if recipe.generate is None:
+        documents = [d for d in _documents(flow) if not d.heldout]
+        prompts_with_room(documents, own, recipe.train.row_length, flow.teacher)
+        return
+    prompts = [p for p in _prompts(flow) if not p.heldout]
+    check_room(prompts, own, recipe.train.row_length, flow.teacher)
 
 
 def _write_store(flow: Distillation, spec: StoreSpec) -> None:
@@ -371,16 +393,7 @@ def _train(flow: Distillation) -> Mapping[str, Any]:
             start = backends.load(str(flow.run.path(UNDISTILLED).resolve()), dtype="float32")
             if recipe.student.freeze_embeddings:
                 freeze_embeddings(start.model)
-            train(
-                start.model,
-                taught,
-                recipe.train,
-                spec,
-                log_folder,
-                seed=recipe.seed,
-                resume=flow.resume,
-                progress=Named(flow.progress, f"train {arm.replace('_', ' ')}"),
-            )
+            _train_arm(flow, arm, start, taught, spec)
             card = f"The {arm} arm of `{recipe.name}`; its card is written with the report.\n"
             save_student(
                 start.model, start.tokenizer, flow.run.path(name), card=card, dtype="bfloat16"
@@ -389,7 +402,28 @@ def _train(flow: Distillation) -> Mapping[str, Any]:
         log = read_log(log_folder / LOG)
         facts[arm] = {"steps": len(log), "positions": sum(e.positions for e in log)}
         facts["seconds"] += sum(e.seconds for e in log)
+    if recipe.on_policy is not None:
+        written = total(read_writing(flow.run.path("training/student")))
+        facts["on_policy"] = {k: v for k, v in asdict(written).items() if k != "step"}
     return facts
+
+
+def _train_arm(
+    flow: Distillation, arm: str, start: LocalModel, taught: list[Taught], spec: LossSpec
+) -> None:
+    """Train one arm in place: from the store, or, the student alone, on text of its own too."""
+    recipe, folder = flow.recipe, flow.run.path(f"training/{arm}")
+    progress = Named(flow.progress, f"train {arm.replace('_', ' ')}")
+    how: dict[str, Any] = {"seed": recipe.seed, "resume": flow.resume, "progress": progress}
+    own = recipe.on_policy
+    if own is None:
+        train(start.model, taught, recipe.train, spec, folder, **how)
+        return
+    _check_same_teacher(flow)
+    if arm != "student":
+        own = own.model_copy(update={"fraction": 0.0})
+    mixed = MixedSpec(own=LossSpec(**own.loss.model_dump()), read=spec)
+    train_on_policy(start, flow.teacher, taught, recipe.train, own, mixed, folder, **how)
 
 
 # evaluate
@@ -546,7 +580,11 @@ def _report(flow: Distillation) -> Mapping[str, Any]:
             for arm in _arms(recipe)
         },
         samples=[Sample(**s) for s in evaluation["samples"]],
-        notes=[*facts["build"]["record"]["notes"], *_objective_notes(recipe)],
+        notes=[
+            *facts["build"]["record"]["notes"],
+            *_objective_notes(recipe, facts["train"].get("on_policy")),
+        ],
+        on_policy=facts["train"].get("on_policy"),
         hashes=hashes,
         environment=evaluation["environment"],
     )
@@ -559,9 +597,12 @@ def _report(flow: Distillation) -> Mapping[str, Any]:
     return {}
 
 
-def _objective_notes(recipe: Recipe) -> tuple[str, ...]:
+def _objective_notes(recipe: Recipe, written: Mapping[str, Any] | None) -> tuple[str, ...]:
+    control = "cross_entropy" in _arms(recipe)
+    if recipe.on_policy is not None and written is not None:
+        return on_policy_notes(recipe.on_policy, written, recipe.loss.kind, control=control)
     selection = Selection(recipe.train.positions, recipe.train.position_choice)
-    return objective_notes(selection, control="cross_entropy" in _arms(recipe))
+    return objective_notes(selection, control=control)
 
 
 def _stamp(run: Run, step: str) -> Stamp:
@@ -697,7 +738,7 @@ STEPS: tuple[Step[Distillation], ...] = (
     Step(
         name="train",
         needs=("capture", "build"),
-        decided_by=_dumped("loss", "train", "evaluate"),
+        decided_by=_dumped("loss", "train", "on_policy", "evaluate"),
         outputs=(STUDENT, "training", CROSS_ENTROPY),
         partial=("training",),
         work=_train,

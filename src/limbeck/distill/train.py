@@ -149,8 +149,8 @@ def train(
         weight_decay=recipe.weight_decay,
         fused=True,
     )
-    done = _restore(folder, model, optimizer, resume=resume)
-    log = _cut_log(folder, done)
+    done = restored_step(folder, model, optimizer, resume=resume)
+    log = cut_log(folder, done)
     selection = Selection(recipe.positions, recipe.position_choice)
     objective = cast(Any, accelerator.prepare(Objective(model, spec, selection)))
     progress.begin("train", steps, "steps")
@@ -169,11 +169,11 @@ def train(
             batch = assemble(part.rows, documents, recipe.row_length, pad_id=0).to(
                 accelerator.device
             )
-            targets = _targets(taught, batch, accelerator.device) if spec.needs_targets else None
+            targets = targets_of(taught, batch, accelerator.device) if spec.needs_targets else None
             batch, targets = narrow(batch, targets, part.kept_M)
             last = number == len(parts)
             with contextlib.nullcontext() if last else accelerator.no_sync(objective):
-                with _precision(recipe, accelerator.device):
+                with precision_context(recipe, accelerator.device):
                     # Gradients are averaged over processes, the loss is a sum over them.
                     part_loss = objective(batch, targets, positions) * accelerator.num_processes
                 accelerator.backward(part_loss)
@@ -181,7 +181,7 @@ def train(
         mean = float(cast(Tensor, accelerator.reduce(loss, "mean")))
         norm = float(cast(Tensor, accelerator.clip_grad_norm_(trainable, recipe.clip)))
         if not (math.isfinite(mean) and math.isfinite(norm)):
-            raise _not_finite(
+            raise not_finite(
                 mean, norm, step, [documents[i].key for r in chosen for i in r.documents], folder
             )
         for group in optimizer.param_groups:
@@ -192,7 +192,7 @@ def train(
         entry = StepLog(step, mean, norm, learning_rate(recipe, step, steps), positions, seconds)
         log.append(entry)
         if accelerator.is_main_process:
-            _append_log(folder, entry)
+            append_log(folder, entry)
             if step % recipe.checkpoint_every == 0 and step < steps:
                 checkpoint.save(folder, step, model, optimizer)
         progress.advance(1, f"loss {mean:.3f}, {positions / seconds:.0f} tokens/s")
@@ -237,21 +237,23 @@ def _shares(
     return shares
 
 
-def _targets(taught: Sequence[Taught], batch: Batch, device: torch.device) -> TorchTargets:
+def targets_of(taught: Sequence[Taught], batch: Batch, device: torch.device) -> TorchTargets:
+    """Return what the teacher said at the batch's loss positions, from the store."""
     return TorchTargets.from_numpy(
         concatenate([taught[i].targets for i in batch.documents]), device
     )
 
 
-def _precision(
+def precision_context(
     recipe: TrainRecipe, device: torch.device
 ) -> contextlib.AbstractContextManager[object]:
+    """Return the context that computes a loss in the recipe's precision."""
     if recipe.precision == "no":
         return contextlib.nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
 
 
-def _restore(
+def restored_step(
     folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, resume: bool
 ) -> int:
     """Put the newest checkpoint back and return its step, 0 where there is none."""
@@ -279,21 +281,23 @@ def read_log(path: Path) -> list[StepLog]:
     return entries
 
 
-def _cut_log(folder: Path, done: int) -> list[StepLog]:
+def cut_log(folder: Path, done: int) -> list[StepLog]:
     """Return the log of the steps that the checkpoint holds, and forget the later ones on disk."""
     log = [e for e in read_log(folder / LOG) if e.step <= done]
     write_text(folder / LOG, "".join(json.dumps(asdict(e)) + "\n" for e in log))
     return log
 
 
-def _append_log(folder: Path, entry: StepLog) -> None:
+def append_log(folder: Path, entry: StepLog) -> None:
+    """Add a line to the log."""
     with (folder / LOG).open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(entry)) + "\n")
 
 
-def _not_finite(
+def not_finite(
     loss: float, norm: float, step: int, keys: Sequence[str], folder: Path
 ) -> TrainingError:
+    """Return the error that names the step, its first documents and the checkpoint before it."""
     found = checkpoint.latest(folder)
     kept = (
         f"checkpoint of step {found.step} is kept in {found.folder}"
