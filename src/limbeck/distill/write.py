@@ -12,6 +12,8 @@ from limbeck.distill.targets import Ids
 
 _COMPACT_BELOW = 0.75
 """A batch drops its finished rows when fewer than this share still write."""
+_DRAW_ROWS = 8
+"""Rows that a token is drawn for at a time: 8 x 49,152 float64 is 3 MB, which a core's cache holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +111,15 @@ def _draw(logits_BV: Tensor, temperature: float, generator: torch.Generator) -> 
     `torch.multinomial` makes a random number for every token of the vocabulary: at 128 rows that took 124 ms
     of a 370 ms step on two cores, and this takes 5.
     """
-    cumulative_BV = torch.softmax(logits_BV / temperature, dim=-1).double().cumsum(-1)
     uniform_B1 = torch.rand(len(logits_BV), 1, generator=generator, dtype=torch.float64)
-    point_B1 = uniform_B1.to(logits_BV.device) * cumulative_BV[:, -1:]
-    drawn_B1 = torch.searchsorted(cumulative_BV, point_B1, right=True)
-    return drawn_B1[:, 0].clamp(max=logits_BV.shape[1] - 1)
+    uniform_B1 = uniform_B1.to(logits_BV.device)
+    rows = zip(logits_BV.split(_DRAW_ROWS), uniform_B1.split(_DRAW_ROWS), strict=True)
+    return torch.cat([_inverted(z_RV, u_R1, temperature) for z_RV, u_R1 in rows])
+
+
+def _inverted(logits_RV: Tensor, uniform_R1: Tensor, temperature: float) -> Tensor:
+    scaled_RV = logits_RV if temperature == 1 else logits_RV / temperature
+    cumulative_RV = torch.softmax(scaled_RV, dim=-1).cumsum(-1, dtype=torch.float64)
+    point_R1 = uniform_R1 * cumulative_RV[:, -1:]
+    drawn_R1 = torch.searchsorted(cumulative_RV, point_R1, right=True)
+    return drawn_R1[:, 0].clamp(max=logits_RV.shape[1] - 1)
