@@ -26,7 +26,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from onpolicy_kl import FRACTIONS, Comparison, compare
+from onpolicy_kl import FRACTIONS, Comparison, compare, listen
 from onpolicy_setting import OnPolicySetting
 from rich.console import Console
 from rich.table import Table
@@ -47,7 +47,9 @@ _ARM = Path(__file__).with_name("onpolicy_arm.py")
 _MISSING = "no environment with TRL: run `make baselines`, or give --baselines PYTHON"
 _NAMES = {"ours": "ours", "ahead": "ours, writing ahead", "trl": "TRL DistillationTrainer"}
 _CALIBRATION = 8
-_HELDOUT = 0.2
+_HELDOUT = 0.1
+_TEMPLATE = "Write a short {tone} email to {reader} to say that the order of a {product} {status}."
+_TONES = {"tone": ("friendly", "formal", "warm", "matter-of-fact")}
 _SAME_LOSS = 0.3
 """Relative difference of two first losses that other draws of one student's text explain."""
 
@@ -85,7 +87,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--steps", type=int, help="steps of the KL part; 60, or 4 with --quick")
     parser.add_argument("--warm-steps", type=int, help="off-policy steps before; 60, or 2")
-    parser.add_argument("--train-prompts", type=int, help="of the KL part; 320, or 16 with --quick")
+    parser.add_argument("--train-prompts", type=int, help="of the KL part; 960, or 16 with --quick")
     parser.add_argument("--kind", default="reverse_kl", help="divergence on the student's own text")
     parser.add_argument("--learning-rate", type=float, default=5e-4, help="of the KL part")
     parser.add_argument("--baselines", type=Path, default=_BASELINES, help="Python that has TRL")
@@ -97,7 +99,7 @@ def _options() -> argparse.Namespace:
         "rounds": (2, 1),
         "steps": (60, 4),
         "warm_steps": (60, 2),
-        "train_prompts": (320, 16),
+        "train_prompts": (960, 16),
     }
     for name, (whole, quick) in defaults.items():
         if getattr(options, name) is None:
@@ -130,19 +132,20 @@ def make(
 ) -> tuple[list[Prompt], dict[str, int]]:
     """Fill the setting's folder; return the prompts of the KL part, and the sizes of both models."""
     teacher = load(setting.teacher, dtype="bfloat16" if setting.precision == "bf16" else "float32")
-    corpus = load_recipe(_RECIPE).corpus
+    slots = load_recipe(_RECIPE).corpus.slots
     everything = CorpusRecipe(
-        template=corpus.template, slots=corpus.slots, heldout_fraction=_HELDOUT
+        template=_TEMPLATE, slots=dict(slots) | _TONES, heldout_fraction=_HELDOUT
     )
     records = as_prompts(read_records(everything, base=_ROOT, seed=setting.seed))
     prompts = tokenise_prompts(records, teacher.tokenizer, max_length=512).prompts
-    training = [p for p in prompts if not p.heldout][: options.train_prompts]
+    needed = options.train_prompts + options.warm_steps * options.prompts
+    training = [p for p in prompts if not p.heldout][:needed]
     kept = [p for p in prompts if p.heldout][: max(4, options.train_prompts // 8)]
     timed = setting.steps * setting.prompts
-    if len(prompts) < timed or len(training) < options.train_prompts:
+    if len(prompts) < timed or len(training) < needed:
         raise SystemExit(
             f"the template makes {len(prompts)} prompts, {len(training)} of them to train on; "
-            f"{timed} are to be timed and {options.train_prompts} to be trained on"
+            f"{timed} are to be timed and {needed} to be trained on"
         )
     _write_prompts(setting, records, prompts)
     examples = [_as_text(prompt) for prompt in prompts[:_CALIBRATION]]
@@ -274,7 +277,10 @@ def _kl(
         precision=setting.precision,
         seed=setting.seed,
     )
-    found = compare(plan, setting.path, prompts)
+    dtype = "bfloat16" if setting.precision == "bf16" else "float32"
+    teacher = load(str(setting.path / "teacher"), dtype=dtype)
+    texts = listen(plan, teacher, prompts)
+    found = compare(plan, setting.path, teacher, texts)
     return {
         "kl_off": found["heldout"]["off"][0],
         "kl_on": found["heldout"]["on"][0],

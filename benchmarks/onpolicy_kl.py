@@ -49,52 +49,69 @@ class Comparison:
     seed: int
 
 
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """The teacher's answers."""
+
+    warm: Sequence[Taught]
+    """Read by every arm's start, and by nobody else."""
+    training: Sequence[Taught]
+    heldout: Sequence[Document]
+
+
+def listen(plan: Comparison, teacher: LocalModel, prompts: Sequence[Prompt]) -> Texts:
+    """Let the teacher answer: prompts to begin with, then those to train on, and those held out."""
+    how = GenerateRecipe(max_new_tokens=plan.max_new_tokens, batch=64)
+    taught = list(answer_prompts(teacher, prompts, how, StoreSpec(), seed=plan.seed))
+    training = [t for t in taught if not t.document.heldout]
+    warm = plan.warm_steps * plan.prompts
+    return Texts(
+        training[:warm], training[warm:], [t.document for t in taught if t.document.heldout]
+    )
+
+
 def compare(
-    plan: Comparison, folder: Path, prompts: Sequence[Prompt], say: Any = print
+    plan: Comparison, folder: Path, teacher: LocalModel, texts: Texts, say: Any = print
 ) -> dict[str, Any]:
     """Train every arm and measure it on the teacher's held-out answers and on its own.
 
     Args:
         plan: How much.
-        folder: Holds `teacher/` and `student/`.
-        prompts: To train on and held out.
+        folder: Holds `student/`.
+        teacher: As it answered.
+        texts: Its answers; fewer than the steps need are read again.
         say: Hears one line of progress.
     """
-    teacher = load(str(folder / "teacher"), dtype=_teacher_dtype(plan))
-    how = GenerateRecipe(max_new_tokens=plan.max_new_tokens, batch=64)
-    taught = list(answer_prompts(teacher, prompts, how, StoreSpec(), seed=plan.seed))
-    training = [t for t in taught if not t.document.heldout]
-    heldout = [t.document for t in taught if t.document.heldout]
-    say(f"{len(training)} answers of the teacher to train on, {len(heldout)} held out")
     start = load(str(folder / "student"), dtype="float32")
     if plan.warm_steps:
-        _train(plan, start, teacher, training, 0.0, plan.warm_steps)
+        _train(plan, start, teacher, texts.warm, 0.0, plan.warm_steps)
     begin = {name: tensor.clone() for name, tensor in start.model.state_dict().items()}
     arms: dict[str, LocalModel] = {}
     written: dict[str, Any] = {}
     for name, fraction in FRACTIONS.items():
         arms[name] = load(str(folder / "student"), dtype="float32")
         arms[name].model.load_state_dict(begin)
-        seconds, wrote = _train(plan, arms[name], teacher, training, fraction, plan.steps)
+        seconds, wrote = _train(plan, arms[name], teacher, texts.training, fraction, plan.steps)
         written[name] = {"seconds": seconds, "answers": wrote.answers, "cut": wrote.cut}
         say(f"{name}: {plan.steps} steps in {seconds:.0f} s")
     arms["start"] = start
     found = measure_fidelity(
         teacher.model,
         {name: arm.model for name, arm in arms.items()},
-        heldout,
+        texts.heldout,
         np.ones(teacher.model.get_output_embeddings().weight.shape[0], dtype=np.int64),
         precision="bf16" if plan.precision == "bf16" else "no",
         batch_tokens=2048,
         progress=Silent(),
     ).as_dict()
+    own = {name: _own_text(plan, teacher, arm, texts.heldout) for name, arm in arms.items()}
     return {
-        "heldout": {name: _three(found[name], "kl") for name in arms},
-        "on_minus": {n: _three(d, "kl") for n, d in _differences(found).items()},
-        "own_text": {name: _own_text(plan, teacher, arm, heldout) for name, arm in arms.items()},
+        "heldout": {name: _three(found[name]) for name in arms},
+        "on_minus": {name: _three(d) for name, d in found["differences"].items()},
+        "own_text": own,
         "training": written,
-        "training_prompts": len(training),
-        "heldout_prompts": len(heldout),
+        "training_prompts": len(texts.training),
+        "heldout_prompts": len(texts.heldout),
     }
 
 
@@ -125,8 +142,7 @@ def _train(
     spec = MixedSpec(own=LossSpec(**own.loss.model_dump()), read=LossSpec())
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        seed = plan.seed + int(steps == plan.warm_steps and not fraction)
-        options: dict[str, Any] = {"seed": seed, "resume": False, "progress": Silent()}
+        options: dict[str, Any] = {"seed": plan.seed, "resume": False, "progress": Silent()}
         done = train_on_policy(student, teacher, taught, recipe, own, spec, out, **options)
         return sum(e.seconds for e in done.log), total(read_writing(out))
 
@@ -161,20 +177,12 @@ def _reverse_kl(teacher: LocalModel, student: LocalModel, document: Document) ->
     return torch.cat(values).double().numpy()
 
 
-def _teacher_dtype(plan: Comparison) -> Any:
-    return "bfloat16" if plan.precision == "bf16" else "float32"
-
-
-def _three(figures: Mapping[str, Any], key: str) -> list[float]:
-    """Return mean, low and high."""
-    mean = figures[f"{key}_mean"]
-    return [mean, *(figures[f"{key}_interval"] or (mean, mean))]
+def _three(figures: Mapping[str, Any]) -> list[float]:
+    """Return mean, low and high of a divergence."""
+    mean = figures["kl_mean"]
+    return [mean, *(figures["kl_interval"] or (mean, mean))]
 
 
 def _estimate(estimate: Estimate) -> dict[str, Any]:
     interval = estimate.interval or (estimate.value, estimate.value)
     return {"reverse_kl": [estimate.value, *interval]}
-
-
-def _differences(found: Mapping[str, Any]) -> Mapping[str, Any]:
-    return found["differences"]

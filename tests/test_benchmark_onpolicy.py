@@ -80,4 +80,4 @@ def test_too_many_prompts_are_refused_in_one_sentence(tiny_teacher_folder: Path)
         text=True,
     )
     assert done.returncode == 1
-    assert "5000 to be trained on" in done.stderr
+    assert "5008 to be trained on" in done.stderr
