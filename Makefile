@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-slow check format benchmarks clean
+.PHONY: demo test test-slow check format benchmarks baselines clean
 
 demo: $(VENV)/.demo
 	$(BIN)/limbeck distill recipes/quickstart.toml --resume
@@ -40,6 +40,11 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.demo
 	$(PIP) install -c constraints.txt --group dev -e '.[distill,datasets]'
 	@touch $@
+
+# TRL pins what it needs, so the benchmarks that run beside it find it in an environment of its own.
+baselines:
+	$(PYTHON) -m venv .venv-baselines
+	.venv-baselines/bin/pip --quiet install -r benchmarks/baselines/requirements-trl.txt
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .hypothesis .ruff_cache .import_linter_cache

@@ -691,9 +691,15 @@ def _data_sentence(recipe: Recipe) -> str:
         or corpus.dataset
         or f"the template “{corpus.template}”"
     )
-    if recipe.generate is None:
-        return f"Text from {named}."
-    return f"The teacher's own answers, drawn at temperature {recipe.generate.temperature:g}, to prompts from {named}."
+    said = (
+        f"Text from {named}."
+        if recipe.generate is None
+        else f"The teacher's own answers, drawn at temperature {recipe.generate.temperature:g}, to prompts from {named}."
+    )
+    own = recipe.on_policy
+    if own is None or not own.fraction:
+        return said
+    return f"{said} A fraction of {own.fraction:.4g} of the texts trained on was written anew by the student."
 
 
 def _dumped(*sections: str) -> Callable[[Distillation], object]:

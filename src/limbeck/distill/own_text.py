@@ -71,6 +71,8 @@ class Writer:
         """
         started, first = time.perf_counter(), min(wanted)
         asked = [(step, prompt) for step, prompts in wanted.items() for prompt in prompts]
+        if not asked:
+            return {step: [] for step in wanted}
         asked.sort(key=lambda a: len(a[1].tokens_T))
         batches = [asked[at : at + self.own.batch] for at in range(0, len(asked), self.own.batch)]
         sampling = Sampling(self.own.temperature, self.own.max_new_tokens, end_tokens(self.student))
@@ -86,7 +88,7 @@ class Writer:
             tokens=sum(map(len, answers)),
             seconds=time.perf_counter() - started,
         )
-        if answers and self.accelerator.is_main_process:
+        if self.accelerator.is_main_process:
             _append(self.folder, entry)
         return fresh
 
