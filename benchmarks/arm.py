@@ -80,9 +80,16 @@ class Turns:
         """Stop the clock."""
         self._seconds = time.perf_counter() - self._started
 
-    def tell(self, loss: float | None) -> None:
-        """Report the step that was stopped."""
-        self._tell({"seconds": self._seconds, "peak_bytes": _rss("VmHWM"), "loss": loss})
+    def tell(self, loss: float | None, positions: int | None = None) -> None:
+        """Report the step that was stopped, and its loss positions where they are not the setting's."""
+        self._tell(
+            {
+                "seconds": self._seconds,
+                "peak_bytes": _rss("VmHWM"),
+                "loss": loss,
+                "positions": positions,
+            }
+        )
 
     def _tell(self, facts: dict[str, int | float | None]) -> None:
         self._out.write(json.dumps(facts) + "\n")
@@ -103,8 +110,8 @@ class TrainingTurns:
         """Report the step that is done, if one is, and wait before the next."""
         if by:
             self._turns.stop()
-            last = self._log.read_text(encoding="utf-8").splitlines()[-1]
-            self._turns.tell(json.loads(last)["loss"])
+            last = json.loads(self._log.read_text(encoding="utf-8").splitlines()[-1])
+            self._turns.tell(last["loss"], last["positions"])
         self._turns.wait()
 
     def end(self, note: str = "") -> None:

@@ -11,6 +11,7 @@ from statistics import median
 from types import TracebackType
 from typing import IO, Any, Self
 
+from onpolicy_setting import OnPolicySetting
 from setting import Setting
 
 _ARM = Path(__file__).with_name("arm.py")
@@ -24,6 +25,8 @@ class Turn:
     peak_bytes: int | None
     """Highest RSS during the step; None where the system does not say."""
     loss: float | None
+    positions: int | None = None
+    """Loss positions of the step, where they are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +42,19 @@ class Facts:
 class Arm:
     """Owns the process of one arm."""
 
-    def __init__(self, name: str, setting: Setting, python: str = sys.executable) -> None:
-        """Start the process and wait until it is loaded."""
+    def __init__(
+        self,
+        name: str,
+        setting: Setting | OnPolicySetting,
+        python: str = sys.executable,
+        script: Path = _ARM,
+    ) -> None:
+        """Start the process of `script` and wait until it is loaded."""
         self.name = name
         self._errors = setting.path / f"{name}.log"
         with self._errors.open("w", encoding="utf-8") as errors:
             self._process = subprocess.Popen(
-                [python, str(_ARM), name, setting.folder],
+                [python, str(script), name, setting.folder],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

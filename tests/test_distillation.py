@@ -538,3 +538,78 @@ def test_a_run_with_a_validate_section_ends_validated(
     before = hash_tree(run.folder)
     limbeck.distill(made, out=tmp_path / "run", base=tmp_path)
     assert hash_tree(run.folder) == before
+
+
+ON_POLICY = {"documents": 5, "max_staleness": 1, "batch": 8, "max_new_tokens": 12}
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.5])
+def test_an_on_policy_run_says_so_and_counts_what_the_student_wrote(
+    tiny_teacher_folder: Path, tmp_path: Path, fraction: float
+) -> None:
+    own = ON_POLICY | {"fraction": fraction}
+    run = limbeck.distill(recipe(tiny_teacher_folder, on_policy=own), out=tmp_path / "run")
+    report = read_json(run.path("report.json"))
+    Draft202012Validator(read_json(SCHEMA)).validate(report)
+    written, train = report["on_policy"], report["corpus"]["train"]
+    assert written["answers"] == int(2 * train * fraction)
+    assert 0 < written["stale"] < written["answers"]
+    assert 0 < written["cut"] <= written["answers"]
+    assert written["tokens"] <= 12 * written["answers"]
+    assert report["loss"]["kind"] == ("reverse_kl" if fraction == 1 else "forward_kl")
+    objective, counts, control = report["loss"]["notes"]
+    assert f"on-policy: a fraction of {fraction:g} of the texts" in objective
+    assert f"{written['cut']:,} were cut at 12 tokens" in counts
+    assert "teacher's answers to the same prompts" in control
+    assert {objective, counts, control} <= set(report["headline"])
+    assert any(
+        "answers to the same prompts and for the same steps" in s for s in report["headline"]
+    )
+    assert "reads the teacher's answers to the same prompts" in run.path("report.html").read_text()
+    steps = [
+        [json.loads(line)["step"] for line in path.read_text().splitlines()]
+        for path in sorted(run.path("training").glob("*/log.jsonl"))
+    ]
+    assert len(steps) == 2
+    assert steps[0] == steps[1]
+
+
+def test_an_off_policy_report_counts_nothing_written(finished: Path) -> None:
+    assert "on_policy" not in read_json(finished / "report.json")
+    assert "the same text" in (finished / "report.html").read_text(encoding="utf-8")
+
+
+def test_prompts_without_room_for_an_own_answer_are_refused_before_capture(
+    tiny_teacher_folder: Path, tmp_path: Path
+) -> None:
+    made = recipe(tiny_teacher_folder, on_policy=ON_POLICY | {"max_new_tokens": 90})
+    with pytest.raises(RecipeError, match=r"on_policy\.max_new_tokens = 90 after the longest"):
+        limbeck.distill(made, out=tmp_path / "run")
+    assert not (tmp_path / "run" / "store").exists()
+    lines = [{"prompt": f"Count to {n}.", "response": f"One to {n}, then stop."} for n in range(20)]
+    (tmp_path / "chats.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    chats = recipe(
+        tiny_teacher_folder,
+        corpus={"files": ["chats.jsonl"], "max_length": 96},
+        generate=None,
+        on_policy=ON_POLICY | {"max_new_tokens": 90},
+    )
+    with pytest.raises(RecipeError, match=r"is beyond train\.row_length, 96 tokens"):
+        limbeck.distill(chats, out=tmp_path / "chats", base=tmp_path)
+    assert not (tmp_path / "chats" / "store").exists()
+
+
+def test_a_teacher_with_other_weights_judges_no_text(
+    tiny_teacher_folder: Path, tmp_path: Path
+) -> None:
+    teacher, run = tmp_path / "teacher", tmp_path / "run"
+    shutil.copytree(tiny_teacher_folder, teacher)
+    made = recipe(teacher, on_policy=ON_POLICY)
+    for step in ("corpus", "terms", "capture", "build"):
+        limbeck.distill(made, out=run, only=step)
+    weights = teacher / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-2] ^= 1
+    weights.write_bytes(bytes(data))
+    with pytest.raises(TeacherError, match="other weights here"):
+        limbeck.distill(made, out=run, only="train")

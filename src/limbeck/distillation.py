@@ -32,6 +32,14 @@ from limbeck.distill.evaluate import measure_fidelity
 from limbeck.distill.forward import check_packs, split
 from limbeck.distill.modelcard import Origin, model_card
 from limbeck.distill.objective import LossSpec, check_supported
+from limbeck.distill.on_policy import MixedSpec, train_on_policy
+from limbeck.distill.own_text import (
+    check_room,
+    on_policy_notes,
+    prompts_with_room,
+    read_writing,
+    total,
+)
 from limbeck.distill.positions import Selection, objective_notes
 from limbeck.distill.recipe import Recipe
 from limbeck.distill.report import (
@@ -291,6 +299,7 @@ def _store_spec(flow: Distillation) -> StoreSpec:
 def _capture(flow: Distillation) -> Mapping[str, Any]:
     check_supported(_loss_spec(flow.recipe), flow.recipe.capture.temperature)
     check_student(flow.recipe.student, flow.teacher, _student_folder(flow))
+    _check_room(flow)
     folder = flow.run.path("store")
     if not (folder / "manifest.json").is_file():
         _write_store(flow, _store_spec(flow))
@@ -299,6 +308,19 @@ def _capture(flow: Distillation) -> Mapping[str, Any]:
         f"{figures['positions']} positions, {figures['bytes_per_token']:.1f} bytes each"
     )
     return {"cut_answers": _cut_answers(flow)}
+
+
+def _check_room(flow: Distillation) -> None:
+    """Refuse prompts that leave the student no room for its own answer, before the teacher is asked."""
+    recipe, own = flow.recipe, flow.recipe.on_policy
+    if own is None or not own.fraction:
+        return
+    if recipe.generate is None:
+        documents = [d for d in _documents(flow) if not d.heldout]
+        prompts_with_room(documents, own, recipe.train.row_length, flow.teacher)
+        return
+    prompts = [p for p in _prompts(flow) if not p.heldout]
+    check_room(prompts, own, recipe.train.row_length, flow.teacher)
 
 
 def _write_store(flow: Distillation, spec: StoreSpec) -> None:
@@ -507,6 +529,9 @@ def _train(flow: Distillation) -> Mapping[str, Any]:
         facts[arm] = {"steps": len(log), "positions": sum(e.positions for e in log)}
         facts["seconds"] += sum(e.seconds for e in log)
     flow.launch.dismiss()
+    if flow.recipe.on_policy is not None:
+        written = total(read_writing(flow.run.path("training/student")))
+        facts["on_policy"] = {k: v for k, v in asdict(written).items() if k != "step"}
     return facts
 
 
@@ -520,16 +545,7 @@ def _train_arm(flow: Distillation, arm: str, taught: Sequence[Taught]) -> None:
     adapters = None
     if recipe.student.lora is not None:
         adapters = add_adapters(start.model, recipe.student.lora, seed=recipe.seed)
-    train(
-        start.model,
-        taught,
-        recipe.train,
-        spec,
-        flow.run.path(f"training/{arm}"),
-        seed=recipe.seed,
-        resume=flow.resume,
-        progress=Named(flow.progress, f"train {arm.replace('_', ' ')}"),
-    )
+    _fit(flow, arm, start, taught, spec)
     if adapters is not None:
         if flow.launch.leads and arm == "student":
             save_adapters(adapters, flow.run.path(ADAPTER), base=UNDISTILLED)
@@ -537,6 +553,24 @@ def _train_arm(flow: Distillation, arm: str, taught: Sequence[Taught]) -> None:
     if flow.launch.leads:
         card = f"The {arm} arm of `{recipe.name}`; its card is written with the report.\n"
         save_student(start.model, start.tokenizer, flow.run.path(name), card=card, dtype="bfloat16")
+
+
+def _fit(
+    flow: Distillation, arm: str, start: LocalModel, taught: Sequence[Taught], spec: LossSpec
+) -> None:
+    """Train one arm in place: from the store, or, the student alone, on text of its own too."""
+    recipe, folder = flow.recipe, flow.run.path(f"training/{arm}")
+    progress = Named(flow.progress, f"train {arm.replace('_', ' ')}")
+    how: dict[str, Any] = {"seed": recipe.seed, "resume": flow.resume, "progress": progress}
+    own = recipe.on_policy
+    if own is None:
+        train(start.model, taught, recipe.train, spec, folder, **how)
+        return
+    _check_same_teacher(flow)
+    if arm != "student":
+        own = own.model_copy(update={"fraction": 0.0})
+    mixed = MixedSpec(own=LossSpec(**own.loss.model_dump()), read=spec)
+    train_on_policy(start, flow.teacher, taught, recipe.train, own, mixed, folder, **how)
 
 
 # evaluate
@@ -714,9 +748,10 @@ def _report(flow: Distillation) -> Mapping[str, Any]:
         samples=[Sample(**s) for s in evaluation["samples"]],
         notes=[
             *facts["build"]["record"]["notes"],
-            *_objective_notes(recipe),
+            *_objective_notes(recipe, facts["train"].get("on_policy")),
             *_stamp(run, "evaluate").facts.get("notes", ()),
         ],
+        on_policy=facts["train"].get("on_policy"),
         hashes=hashes,
         environment=evaluation["environment"],
     )
@@ -730,9 +765,12 @@ def _report(flow: Distillation) -> Mapping[str, Any]:
     return {}
 
 
-def _objective_notes(recipe: Recipe) -> tuple[str, ...]:
+def _objective_notes(recipe: Recipe, written: Mapping[str, Any] | None) -> tuple[str, ...]:
+    control = "cross_entropy" in _arms(recipe)
+    if recipe.on_policy is not None and written is not None:
+        return on_policy_notes(recipe.on_policy, written, recipe.loss.kind, control=control)
     selection = Selection(recipe.train.positions, recipe.train.position_choice)
-    notes = objective_notes(selection, control="cross_entropy" in _arms(recipe))
+    notes = objective_notes(selection, control=control)
     return notes if recipe.capture.targets == "teacher" else (NOTE, *notes)
 
 
@@ -823,9 +861,15 @@ def _data_sentence(recipe: Recipe) -> str:
         or corpus.dataset
         or f"the template “{corpus.template}”"
     )
-    if recipe.generate is None:
-        return f"Text from {named}."
-    return f"The teacher's own answers, drawn at temperature {recipe.generate.temperature:g}, to prompts from {named}."
+    said = (
+        f"Text from {named}."
+        if recipe.generate is None
+        else f"The teacher's own answers, drawn at temperature {recipe.generate.temperature:g}, to prompts from {named}."
+    )
+    own = recipe.on_policy
+    if own is None or not own.fraction:
+        return said
+    return f"{said} A fraction of {own.fraction:.4g} of the texts trained on was written anew by the student."
 
 
 def _targets_sentence(recipe: Recipe) -> str:
@@ -900,7 +944,7 @@ STEPS: tuple[Step[Distillation], ...] = (
     Step(
         name="train",
         needs=("capture", "build"),
-        decided_by=_dumped("loss", "train", "evaluate"),
+        decided_by=_dumped("loss", "train", "on_policy", "evaluate"),
         outputs=(STUDENT, "training", CROSS_ENTROPY, ADAPTER),
         partial=("training",),
         work=_train,
@@ -960,6 +1004,10 @@ def distil(flow: Distillation, only: str | None) -> None:
         LimbeckError: Anything the user can mend.
     """
     check_share(flow.recipe.train, flow.launch.size)
+    if flow.recipe.on_policy is not None and flow.launch.size > 1:
+        raise RecipeError(
+            f"a recipe with on_policy trains in one process, and {flow.launch.size} were launched; start it alone"
+        )
     steps = _steps(flow.recipe)
     run_steps(flow, steps, only)
     stamps = [flow.run.stamp(step.name) for step in steps]

@@ -113,14 +113,14 @@ def test_a_training_that_was_stopped_ends_in_the_same_adapters_to_the_bit(
     from limbeck.distill import train as loop
 
     steps = iter(range(100))
-    record = loop._append_log  # pyright: ignore[reportPrivateUsage]
+    record = loop.append_log  # pyright: ignore[reportPrivateUsage]
 
     def stop(folder: Path, entry: Any) -> None:
         if next(steps) == 5:
             raise KeyboardInterrupt
         record(folder, entry)
 
-    monkeypatch.setattr(loop, "_append_log", stop)
+    monkeypatch.setattr(loop, "append_log", stop)
     with pytest.raises(KeyboardInterrupt):
         run("cut")
     monkeypatch.undo()

@@ -37,8 +37,10 @@ def test_attention_in_a_window_is_refused_for_rows_longer_than_the_window() -> N
         check_packs(split(model), model.config, row_length=32)
 
 
-def test_attention_that_takes_no_mask_of_four_axes_is_refused() -> None:
-    model = _model(transformers.LlamaConfig(**SIZES))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_that_takes_no_mask_of_four_axes_is_refused(dtype: torch.dtype) -> None:
+    model = _model(transformers.LlamaConfig(**SIZES, initializer_range=0.1)).to(dtype)
+    check_packs(split(model), model.config, row_length=32)
     model.set_attn_implementation("eager")
     with pytest.raises(StudentError, match="reads packed documents differently"):
         check_packs(split(model), model.config, row_length=32)

@@ -1,14 +1,16 @@
 import copy
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from limbeck.artefact import sha256_json
-from limbeck.distill.recipe import Recipe, load_recipe, parse_recipe
+from limbeck.distill.objective import Kind, LossSpec
+from limbeck.distill.recipe import OwnLossRecipe, Recipe, load_recipe, parse_recipe
 from limbeck.errors import RecipeError
 
 SMALLEST: dict[str, Any] = {
@@ -226,3 +228,44 @@ def test_a_teacher_that_is_asked_nothing_goes_with_plain_cross_entropy():
     with pytest.raises(RecipeError, match=r"the teacher's entropy is not known"):
         recipe(**asked_nothing, **chosen)
     assert recipe(**asked_nothing, train__positions=0.5).train.position_choice == "student_entropy"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"student__vocabulary": 380}, r"on_policy.*and student\.vocabulary; leave one out"),
+        (
+            {"capture__targets": "none", "loss__kind": "cross_entropy"},
+            r'on_policy.*and capture\.targets = "none"; leave one out',
+        ),
+        ({"train__accumulate": 2}, r"on_policy\.documents says how large a step is"),
+        (
+            {"train__positions": 0.5},
+            r"trains on every position; leave train\.positions = 1, got 0\.5",
+        ),
+        (
+            {"on_policy__max_new_tokens": 512},
+            r"on_policy\.max_new_tokens \(512\) below train\.row_length",
+        ),
+        ({"loss__kind": "jsd"}, r"a \[loss\] that nothing reads: at on_policy\.fraction = 1"),
+        ({"on_policy__loss": {"kind": "cross_entropy"}}, r"on_policy\.loss\.kind: input should be"),
+        ({"on_policy__loss": {"cross_entropy": 0.5}}, r"unknown recipe key on_policy\.loss\.cross"),
+    ],
+)
+def test_what_does_not_go_with_own_text_is_refused(changes: dict[str, Any], message: str):
+    recipe(on_policy={})
+    with pytest.raises(RecipeError, match=message):
+        recipe(**({"on_policy": {}} | changes))
+
+
+def test_own_text_takes_every_divergence_and_its_defaults():
+    own = recipe(on_policy={}).on_policy
+    assert own is not None
+    kinds = set(get_args(OwnLossRecipe.model_fields["kind"].annotation))
+    assert kinds == set(get_args(Kind)) - {"cross_entropy"}
+    assert asdict(LossSpec(**own.loss.model_dump())) == asdict(LossSpec()) | {"kind": "reverse_kl"}
+
+
+def test_a_loss_for_the_store_goes_with_some_text_from_the_store():
+    mixed = recipe(on_policy={"fraction": 0.5}, loss__kind="jsd", loss__coarse_tail=True)
+    assert mixed.loss.kind == "jsd"

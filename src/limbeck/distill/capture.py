@@ -7,18 +7,16 @@ import torch
 from torch import Tensor
 
 from limbeck.artefact import sha256_bytes
-from limbeck.distill.cache import growing_cache
 from limbeck.distill.corpus import Prompt, answered
 from limbeck.distill.forward import Halves, split
 from limbeck.distill.recipe import GenerateRecipe
 from limbeck.distill.store import StoreSpec, sparsify
 from limbeck.distill.targets import Document, SparseTargets, Taught, concatenate, select
+from limbeck.distill.write import Sampling, draw_answers
 from limbeck.model import LocalModel
 
 _HEAD_ROWS = 256
 """Positions that go through the head at once: 256 x 49,152 float32 is 50 MB."""
-_COMPACT_BELOW = 0.75
-"""A generating batch drops its finished rows when fewer than this share still write."""
 
 
 def capture_order(documents: Sequence[Document]) -> list[Document]:
@@ -154,48 +152,19 @@ def _answer_batch(
     spec: StoreSpec,
     generator: torch.Generator,
 ) -> list[Taught]:
-    """Write the answers of one batch token by token, its rows left-padded, with a key-value cache."""
-    device = teacher.model.device
-    ends = end_tokens(teacher)
-    ends_K = torch.tensor(sorted(ends), device=device)
-    tokens_BT, real_BT = (x.to(device) for x in _left_padded(prompts))
-    rows_B = torch.arange(len(prompts), device=device)
+    """Write the answers of one batch and keep what every token was drawn from."""
+    sampling = Sampling(recipe.temperature, recipe.max_new_tokens, end_tokens(teacher))
     answers: list[list[int]] = [[] for _ in prompts]
     heard: list[SparseTargets] = []
     heard_rows: list[Tensor] = []
-    cache = growing_cache(teacher.model.config)
-    positions_BT = (real_BT.cumsum(-1) - 1).clamp(min=0)
-    for _ in range(recipe.max_new_tokens):
-        reply = teacher.model(
-            tokens_BT,
-            attention_mask=real_BT,
-            position_ids=positions_BT,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        logits_BV = reply.logits[:, -1].float()
-        writing_B = torch.tensor(
-            [not (a and a[-1] in ends) for a in map(answers.__getitem__, rows_B.tolist())],
-            device=device,
-        )
-        next_B = _draw(logits_BV, recipe.temperature, generator)
-        live_BV, live_ids = logits_BV[writing_B], next_B[writing_B]
-        realised = live_ids if recipe.temperature == spec.temperature else None
-        heard.append(sparsify(_log_probs(live_BV, spec.temperature), realised, spec, generator))
-        heard_rows.append(rows_B[writing_B])
-        for row, token in zip(rows_B[writing_B].tolist(), live_ids.tolist(), strict=True):
+    tokens = [p.tokens_T for p in prompts]
+    for step in draw_answers(teacher.model, tokens, sampling, generator):
+        realised = step.next_B if recipe.temperature == spec.temperature else None
+        log_BV = _log_probs(step.logits_BV, spec.temperature)
+        heard.append(sparsify(log_BV, realised, spec, generator))
+        heard_rows.append(step.row_B)
+        for row, token in zip(step.row_B.tolist(), step.next_B.tolist(), strict=True):
             answers[row].append(token)
-        still_B = writing_B & ~torch.isin(next_B, ends_K)
-        if not still_B.any():
-            break
-        real_BT = torch.cat([real_BT, torch.ones_like(real_BT[:, :1])], dim=1)
-        tokens_BT, positions_BT = next_B[:, None], positions_BT[:, -1:] + 1
-        if still_B.float().mean() < _COMPACT_BELOW:
-            kept = still_B.nonzero()[:, 0]
-            cache.batch_select_indices(kept)
-            tokens_BT, positions_BT, real_BT = tokens_BT[kept], positions_BT[kept], real_BT[kept]
-            rows_B = rows_B[kept]
     return _regroup(prompts, answers, heard, heard_rows)
 
 
@@ -204,32 +173,6 @@ def end_tokens(model: LocalModel) -> frozenset[int]:
     stated = getattr(model.model.generation_config, "eos_token_id", None)
     listed = stated if isinstance(stated, list) else [stated]
     return frozenset(i for i in (*listed, model.tokenizer.eos_token_id) if i is not None)
-
-
-def _left_padded(prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
-    width = max(len(p.tokens_T) for p in prompts)
-    tokens_BT = torch.zeros(len(prompts), width, dtype=torch.long, device="cpu")
-    real_BT = torch.zeros_like(tokens_BT)
-    for row, prompt in enumerate(prompts):
-        start = width - len(prompt.tokens_T)
-        tokens_BT[row, start:] = torch.from_numpy(prompt.tokens_T).long()
-        real_BT[row, start:] = 1
-    return tokens_BT, real_BT
-
-
-def _draw(logits_BV: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-    """Draw one token a row by inverting the cumulative distribution.
-
-    `torch.multinomial` makes a random number for every token of the vocabulary: at 128 rows that took 124 ms
-    of a 370 ms step on two cores, and this takes 5.
-    """
-    cumulative_BV = torch.softmax(logits_BV / temperature, dim=-1).double().cumsum(-1)
-    uniform_B1 = torch.rand(
-        len(logits_BV), 1, generator=generator, dtype=torch.float64, device="cpu"
-    )
-    point_B1 = uniform_B1.to(logits_BV.device) * cumulative_BV[:, -1:]
-    drawn_B1 = torch.searchsorted(cumulative_BV, point_B1, right=True)
-    return drawn_B1[:, 0].clamp(max=logits_BV.shape[1] - 1)
 
 
 def _regroup(

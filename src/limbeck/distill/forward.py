@@ -11,6 +11,9 @@ from limbeck.errors import StudentError
 
 _PROBE_TOKENS = 8
 _PROBE_TOLERANCE = 1e-3
+_ROUGH_PROBE_TOLERANCE = 0.3
+"""In half precision, of the norm: on the probe's odd text SmolLM2-135M in bfloat16 is off by 0.10 of it where
+nothing leaks, and by 0.94 where all of it does. On English, packing moves its distributions by 0.001 nats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ def check_packs(halves: Halves, config: Any, row_length: int) -> None:
     functions do not take one: a probe of two packed documents finds those.
 
     Args:
-        halves: The model, in float32.
+        halves: The model; in float32 the probe is at its sharpest.
         config: Its configuration.
         row_length: Tokens of a packed row.
 
@@ -65,10 +68,14 @@ def check_packs(halves: Halves, config: Any, row_length: int) -> None:
         ).nan_to_num(0.0)
         alone = torch.cat([halves.hidden(t[None]) for t in (one_T, two_T)], dim=1).nan_to_num(0.0)
     worst = float((together - alone).abs().max())
-    if not worst <= _PROBE_TOLERANCE * (1 + float(alone.abs().max())):
+    if alone.dtype in {torch.bfloat16, torch.float16}:
+        same = bool((together - alone).norm() <= _ROUGH_PROBE_TOLERANCE * alone.norm())
+    else:
+        same = worst <= _PROBE_TOLERANCE * (1 + float(alone.abs().max()))
+    if not same:
         raise StudentError(
             f"{name} reads packed documents differently (hidden states by up to {worst:.3g}); "
-            "its attention takes no block-diagonal mask, so it cannot be trained here"
+            "its attention takes no block-diagonal mask, so it cannot be used here"
         )
 
 

@@ -244,6 +244,41 @@ class TrainRecipe(_Section):
     teacher's nothing), or any."""
 
 
+class OwnLossRecipe(_Section):
+    """What the student minimises on its own text; the teacher answers with its whole distribution."""
+
+    kind: Literal[
+        "reverse_kl", "jsd", "forward_kl", "skew_forward_kl", "skew_reverse_kl", "total_variation"
+    ] = "reverse_kl"
+    temperature: Annotated[float, Field(gt=0, le=20)] = 1.0
+    """Softens both distributions; the loss is multiplied by its square, so gradients keep their size."""
+    skew: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share mixed into the other distribution, for the skew divergences."""
+    beta: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Weight of the teacher in the mixture, for the generalised Jensen-Shannon divergence."""
+
+
+class OnPolicyRecipe(_Section):
+    """On-policy training: the student answers training prompts, and the teacher judges every token."""
+
+    fraction: Fraction = 1.0
+    """Share of the documents that the student writes anew; the others come from the store, under `[loss]`.
+    0 writes none: the same steps off-policy, to compare with."""
+    documents: Positive = 16
+    """Documents a step, written and read; `train.rows` still limits a micro-batch."""
+    max_staleness: Annotated[int, Field(ge=0)] = 3
+    """Most steps between writing an answer and training on it; answers to one step more are written at once."""
+    batch: Positive = 64
+    """Prompts answered at once."""
+    temperature: Annotated[float, Field(gt=0, le=5)] = 1.0
+    """Sampling temperature of the student; at 1 the text is truly its own."""
+    max_new_tokens: Positive = 128
+    """Tokens an answer at the most; a cut answer is kept and counted."""
+    prompt_tokens: Positive = 32
+    """Tokens of a plain text that the student goes on from, at most half of it; a chat is answered anew."""
+    loss: OwnLossRecipe = OwnLossRecipe()
+
+
 class EvaluateRecipe(_Section):
     """Held-out measurements."""
 
@@ -286,6 +321,7 @@ class Recipe(_Section):
     student: StudentRecipe
     loss: LossRecipe = LossRecipe()
     train: TrainRecipe = TrainRecipe()
+    on_policy: OnPolicyRecipe | None = None
     evaluate: EvaluateRecipe = EvaluateRecipe()
     # Called `validate` in TOML; pydantic's models have a method of that name.
     validation: Annotated[ValidateRecipe | None, Field(alias="validate")] = None
@@ -331,6 +367,39 @@ class Recipe(_Section):
             raise ValueError(
                 'has train.position_choice = "teacher_entropy", but with capture.targets = "none" the '
                 "teacher's entropy is not known"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_on_policy(self) -> "Recipe":
+        own, train = self.on_policy, self.train
+        if own is None:
+            return self
+        if self.student.vocabulary is not None or self.capture.targets == "none":
+            other = "student.vocabulary" if self.student.vocabulary else 'capture.targets = "none"'
+            raise ValueError(
+                f"has on_policy, where the teacher judges every token that the student writes, and {other}; "
+                "leave one out"
+            )
+        if train.accumulate != 1:
+            raise ValueError(
+                "has on_policy, where on_policy.documents says how large a step is; "
+                f"leave train.accumulate = 1, got {train.accumulate}"
+            )
+        if train.positions < 1:
+            raise ValueError(
+                "has on_policy, which trains on every position; "
+                f"leave train.positions = 1, got {train.positions}"
+            )
+        if own.max_new_tokens >= train.row_length:
+            raise ValueError(
+                f"needs on_policy.max_new_tokens ({own.max_new_tokens}) below train.row_length "
+                f"({train.row_length}), which holds prompt and answer"
+            )
+        if own.fraction == 1 and self.loss != LossRecipe():
+            raise ValueError(
+                "has a [loss] that nothing reads: at on_policy.fraction = 1 every text is the student's own, "
+                "and its loss is [on_policy.loss]"
             )
         return self
 

@@ -46,6 +46,10 @@ _COUNTS = {
     "heldout": "Documents held out",
 }
 """Counts of a corpus in the order in which they are shown; others follow under their own names."""
+_ON_POLICY_CONTROL = (
+    "the control trained with plain cross-entropy from the same start, on the teacher's answers to the same "
+    "prompts and for the same steps"
+)
 _PACKAGES = ("limbeck", "torch", "transformers", "numpy")
 _OTHERS = {
     "cross_entropy": "the control trained with plain cross-entropy from the same start, on the same text and steps",
@@ -106,6 +110,7 @@ def build_report(
     notes: Sequence[str],
     hashes: Mapping[str, str],
     environment: Figures,
+    on_policy: Figures | None = None,
 ) -> dict[str, Any]:
     """Put a run's figures into the form of docs/report.schema.json, with the sentences they support.
 
@@ -126,6 +131,7 @@ def build_report(
         notes: What changed the objective or the comparison, in full sentences.
         hashes: Name of a thing to its SHA-256.
         environment: `environment()`.
+        on_policy: Counts of what the student wrote itself; None where it wrote nothing.
     """
     differences = {n: heldout["differences"][n] for n in ARMS if n in heldout["differences"]}
     heldout = {**heldout, "differences": differences}
@@ -145,15 +151,22 @@ def build_report(
         "store": dict(store),
         "seconds": seconds.as_dict(),
         "corpus": dict(corpus),
-        "loss": {"kind": recipe.loss.kind, "notes": list(notes)},
+        "loss": {"kind": _loss_kind(recipe), "notes": list(notes)},
         "curves": {arm: [dict(point) for point in points] for arm, points in curves.items()},
         "samples": [sample.as_dict() for sample in samples],
         "terms": dict(terms),
         "recipe": recipe.as_json(),
         "hashes": {"recipe": recipe.sha256, **hashes},
         "environment": dict(environment),
+        **({} if on_policy is None else {"on_policy": dict(on_policy)}),
     }
     return report | {"headline": headline(report)}
+
+
+def _loss_kind(recipe: Recipe) -> str:
+    """Return what the student minimised; where it read some text and wrote some, on what it read."""
+    own = recipe.on_policy
+    return own.loss.kind if own is not None and own.fraction == 1 else recipe.loss.kind
 
 
 def training_curve(log: Sequence["StepLog"]) -> list[dict[str, float | int]]:
@@ -213,20 +226,28 @@ def headline(report: Figures) -> list[str]:
     for name in ("cross_entropy", "undistilled"):
         if name in report["verdicts"]:
             difference = heldout["differences"][name]
-            sentences.append(_comparison(name, report["verdicts"][name]["verdict"], difference))
+            verdict = report["verdicts"][name]["verdict"]
+            sentences.append(_comparison(_other(name, report), verdict, difference))
         else:
             sentences.append(f"Not compared with {_OTHERS[name]}: that arm was not made.")
     return [*sentences, *report["loss"]["notes"]]
 
 
-def _comparison(name: str, verdict: Verdict, difference: Figures) -> str:
+def _other(name: str, report: Figures) -> str:
+    """Say what an arm is; text that the student wrote itself is not its control's."""
+    if name == "cross_entropy" and report.get("on_policy", {}).get("answers"):
+        return _ON_POLICY_CONTROL
+    return _OTHERS[name]
+
+
+def _comparison(other: str, verdict: Verdict, difference: Figures) -> str:
     words = {
         "better": "Nearer to the teacher than",
         "worse": "Farther from the teacher than",
         "undecided": "Not told apart from",
     }
     return (
-        f"{words[verdict]} {_OTHERS[name]}: KL differs by "
+        f"{words[verdict]} {other}: KL differs by "
         f"{number(difference['kl_mean'], difference['kl_interval'], sign=True)} nats, agreement by "
         f"{points(difference['top1_agreement'], difference['top1_interval'])}."
     )

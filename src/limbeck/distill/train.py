@@ -161,8 +161,8 @@ def train(
         weight_decay=recipe.weight_decay,
         fused=True,
     )
-    done = _restore(folder, student, optimizer, resume=resume)
-    log = _cut_log(folder, done, write=team.leads)
+    done = restored_step(folder, student, optimizer, resume=resume)
+    log = cut_log(folder, done, write=team.leads)
     progress.begin("train", steps, "steps")
     progress.advance(done)
 
@@ -174,12 +174,12 @@ def train(
         loss = torch.zeros((), device=team.device)
         for number, part in enumerate(parts, start=1):
             batch = assemble(part.rows, documents, recipe.row_length, pad_id=0).to(team.device)
-            targets = _targets(taught, batch, team.device) if spec.needs_targets else None
+            targets = targets_of(taught, batch, team.device) if spec.needs_targets else None
             batch, targets = narrow(batch, targets, part.kept_M)
             torch.manual_seed(_noise_seed(seed, step, part.number))
             last = number == len(parts)
             with contextlib.nullcontext() if last else team.keep_gradients(objective):
-                with _precision(recipe, team.device):
+                with precision_context(recipe, team.device):
                     # Gradients are averaged over processes, the loss is a sum over them.
                     part_loss = objective(batch, targets, positions) * team.size
                 part_loss.backward()
@@ -187,7 +187,7 @@ def train(
         mean = team.mean(loss)
         norm = clip(trainable, recipe.clip)
         if not (math.isfinite(mean) and math.isfinite(norm)):
-            raise _not_finite(
+            raise not_finite(
                 mean, norm, step, [documents[i].key for r in chosen for i in r.documents], folder
             )
         for group in optimizer.param_groups:
@@ -198,7 +198,7 @@ def train(
         entry = StepLog(step, mean, norm, learning_rate(recipe, step, steps), positions, seconds)
         log.append(entry)
         if team.leads:
-            _append_log(folder, entry)
+            append_log(folder, entry)
         if step % recipe.checkpoint_every == 0 and step < steps:
             checkpoint.save(folder, step, student, optimizer, write=team.leads)
         progress.advance(1, f"loss {mean:.3f}, {positions / seconds:.0f} tokens/s")
@@ -316,21 +316,23 @@ def _noise_seed(seed: int, step: int, part: int) -> int:
     return int(np.random.SeedSequence((seed, step, part)).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _targets(taught: Sequence[Taught], batch: Batch, device: torch.device) -> TorchTargets:
+def targets_of(taught: Sequence[Taught], batch: Batch, device: torch.device) -> TorchTargets:
+    """Return what the teacher said at the batch's loss positions, from the store."""
     return TorchTargets.from_numpy(
         concatenate([taught[i].targets for i in batch.documents]), device
     )
 
 
-def _precision(
+def precision_context(
     recipe: TrainRecipe, device: torch.device
 ) -> contextlib.AbstractContextManager[object]:
+    """Return the context that computes a loss in the recipe's precision."""
     if recipe.precision == "no":
         return contextlib.nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
 
 
-def _restore(
+def restored_step(
     folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, resume: bool
 ) -> int:
     """Put the newest checkpoint back and return its step, 0 where there is none."""
@@ -358,7 +360,7 @@ def read_log(path: Path) -> list[StepLog]:
     return entries
 
 
-def _cut_log(folder: Path, done: int, *, write: bool) -> list[StepLog]:
+def cut_log(folder: Path, done: int, *, write: bool) -> list[StepLog]:
     """Return the log of the steps that the checkpoint holds; who may write forgets later ones on disk."""
     log = [e for e in read_log(folder / LOG) if e.step <= done]
     if write:
@@ -366,14 +368,16 @@ def _cut_log(folder: Path, done: int, *, write: bool) -> list[StepLog]:
     return log
 
 
-def _append_log(folder: Path, entry: StepLog) -> None:
+def append_log(folder: Path, entry: StepLog) -> None:
+    """Add a line to the log."""
     with (folder / LOG).open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(entry)) + "\n")
 
 
-def _not_finite(
+def not_finite(
     loss: float, norm: float, step: int, keys: Sequence[str], folder: Path
 ) -> TrainingError:
+    """Return the error that names the step, its first documents and the checkpoint before it."""
     found = checkpoint.latest(folder)
     kept = (
         f"checkpoint of step {found.step} is kept in {found.folder}"
