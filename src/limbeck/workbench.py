@@ -43,14 +43,14 @@ def distill(
     Raises:
         LimbeckError: Anything the user can mend; the message says what and how.
     """
-    from limbeck.distill.recipe import load_recipe
+    from limbeck.distill.recipe import FREE, load_recipe
     from limbeck.distillation import BINDING, Distillation, distil
 
     if isinstance(recipe, str | Path):
         base = Path(recipe).parent if base is None else base
         recipe = load_recipe(Path(recipe))
     folder = Path(out) if out is not None else Path("runs") / recipe.name
-    with open_run(folder, recipe.as_json(), binding=BINDING) as run:
+    with open_run(folder, recipe.as_json(), binding=BINDING, free=FREE) as run:
         distil(Distillation(recipe, run, Path(base or "."), resume, progress or Silent()), only)
     return run
 

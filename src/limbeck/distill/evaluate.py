@@ -10,10 +10,10 @@ over D documents (the ratio estimator with documents as clusters: Cochran, Sampl
 """
 
 import math
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +22,27 @@ from scipy.special import stdtrit
 from torch import Tensor, nn
 
 from limbeck.distill.forward import Halves, split
-from limbeck.distill.targets import Bools, Document, Ints
+from limbeck.distill.objective import LossSpec
+from limbeck.distill.sparse_loss import sparse_loss
+from limbeck.distill.targets import (
+    Bools,
+    Document,
+    Ints,
+    SparseTargets,
+    Taught,
+    concatenate,
+    select,
+)
+from limbeck.distill.torch_targets import TorchTargets
 from limbeck.errors import CorpusError, StudentError, TeacherError
 from limbeck.errors import TokenizerMismatchError as MismatchError
 from limbeck.progress import Progress
 
 Doubles = npt.NDArray[np.float64]
 Precision = Literal["no", "bf16"]
+Knowledge = Literal["distribution", "likely_tokens", "text"]
+"""What is known of the teacher at a position: all of its distribution, its likeliest tokens and the mass of the rest
+(every KL is then a lower bound), or only the token that it wrote (there is then no KL, only differences of it)."""
 
 ALPHA = 0.05
 """Chance of a wrong interval; comparisons between arms share it (Bonferroni)."""
@@ -82,32 +96,32 @@ class Tails:
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
-    """What one arm kept of the teacher."""
+    """What one arm kept of the teacher; what KL there is hangs on what is known of the teacher."""
 
-    kl: Estimate
+    kl: Estimate | None
     """Mean KL(teacher || arm) at temperature 1, in nats per position."""
-    kl_tails: Tails
+    kl_tails: Tails | None
     top1: Estimate
     """Share of positions at which both rank the same token first, in [0, 1]."""
     perplexity: Estimate
     """exp of the mean negative log-likelihood of the realised tokens."""
-    by_position: tuple[Bucket, ...]
+    by_position: tuple[Bucket, ...] | None
     """By position within the answer; empty buckets are left out."""
-    by_frequency: tuple[Bucket, ...]
+    by_frequency: tuple[Bucket, ...] | None
     """By how often the realised token occurs in the training text, in quarters of the positions."""
 
     def as_dict(self) -> dict[str, object]:
         """Return JSON values under the names of docs/report.schema.json."""
         return {
-            "kl_mean": self.kl.value,
-            "kl_interval": _pair(self.kl),
-            "kl_tails": self.kl_tails.as_dict(),
+            "kl_mean": None if self.kl is None else self.kl.value,
+            "kl_interval": None if self.kl is None else _pair(self.kl),
+            "kl_tails": None if self.kl_tails is None else self.kl_tails.as_dict(),
             "top1_agreement": self.top1.value,
             "top1_interval": _pair(self.top1),
             "perplexity": self.perplexity.value,
             "perplexity_interval": _pair(self.perplexity),
-            "kl_by_position": [b.as_dict() for b in self.by_position],
-            "kl_by_frequency": [b.as_dict() for b in self.by_frequency],
+            "kl_by_position": _dicts(self.by_position),
+            "kl_by_frequency": _dicts(self.by_frequency),
         }
 
 
@@ -140,18 +154,22 @@ class Heldout:
 
     documents: int
     positions: int
-    teacher_perplexity: Estimate
+    teacher_perplexity: Estimate | None
+    """None where the teacher does not state the probability of every token that it wrote."""
     arms: Mapping[str, Fidelity]
     differences: tuple[Difference, ...]
     """The first arm against each of the others."""
+    knowledge: Knowledge = "distribution"
 
     def as_dict(self) -> dict[str, object]:
         """Return JSON values under the names of docs/report.schema.json."""
+        known = self.teacher_perplexity
         teacher = {
-            "perplexity": self.teacher_perplexity.value,
-            "perplexity_interval": _pair(self.teacher_perplexity),
+            "perplexity": None if known is None else known.value,
+            "perplexity_interval": None if known is None else _pair(known),
         }
         return {
+            **({} if self.knowledge == "distribution" else {"knowledge": self.knowledge}),
             "documents": self.documents,
             "positions": self.positions,
             "confidence": 1 - ALPHA,
@@ -165,9 +183,106 @@ class Heldout:
 class _Readings:
     """What one arm did at each of the N loss positions, documents in the order given."""
 
-    kl_N: Doubles
+    kl_N: Doubles | None
     agrees_N: Bools
     nll_N: Doubles
+
+    @classmethod
+    def empty(cls, positions: int, *, with_kl: bool) -> "_Readings":
+        """Return readings to be filled."""
+        kl_N = np.empty(positions) if with_kl else None
+        return cls(kl_N, np.empty(positions, np.bool_), np.empty(positions))
+
+
+class _Reference(Protocol):
+    """What students are compared with, one batch after the other."""
+
+    knowledge: Knowledge
+
+    def listen(self, tokens_BT: Tensor, real_BT: Tensor, loss_BT: Tensor) -> None:
+        """Take in the next batch."""
+        ...
+
+    def tile(self, tile_n: Tensor, places_n: Ints, next_n: Tensor) -> "_Known":
+        """Return what is known at some positions: by number in the batch, and by number among all."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of the teacher at a few positions."""
+
+    top_n: Tensor
+    """Its first choice, or the token that it wrote."""
+    kl: Callable[[Tensor], Tensor] | None
+    """Maps a student's log-probabilities [n, V] to divergences."""
+    nll_n: Doubles | None
+    """Of the realised token."""
+
+
+@dataclass
+class _Weights:
+    """A teacher whose weights are here; holds the hidden states of the batch."""
+
+    halves: Halves
+    hidden_ND: Tensor | None = None
+    knowledge: Knowledge = "distribution"
+
+    def listen(self, tokens_BT: Tensor, real_BT: Tensor, loss_BT: Tensor) -> None:
+        """Run the teacher."""
+        self.hidden_ND = self.halves.hidden(tokens_BT, attention_mask=real_BT)[loss_BT]
+
+    def tile(self, tile_n: Tensor, places_n: Ints, next_n: Tensor) -> _Known:
+        """Return its distributions."""
+        if self.hidden_ND is None:
+            raise TeacherError("the teacher was read before it listened")
+        p_log = _log_softmax(self.halves.head(self.hidden_ND[tile_n]))
+        p_NV = p_log.exp()
+        return _Known(
+            p_log.argmax(-1), lambda q_log: (p_NV * (p_log - q_log)).sum(-1), _nll(p_log, next_n)
+        )
+
+
+@dataclass
+class _Words:
+    """A teacher that is known by what it said."""
+
+    targets: SparseTargets
+    """Of all positions, documents in the order given."""
+    knowledge: Knowledge
+
+    def listen(self, tokens_BT: Tensor, real_BT: Tensor, loss_BT: Tensor) -> None:
+        """Nothing to do: it has spoken."""
+
+    def tile(self, tile_n: Tensor, places_n: Ints, next_n: Tensor) -> _Known:
+        """Return what it said."""
+        said = TorchTargets.from_numpy(select(self.targets, places_n), next_n.device)
+        first_n = said.offsets_N1[:-1].to(next_n.device)
+        named_n = torch.zeros_like(next_n, dtype=torch.bool)
+        named_n[said.row_E[said.is_head_E]] = True
+        top_n = next_n.clone()
+        top_n[named_n] = said.ids_E[first_n[named_n]]
+        if self.knowledge == "text":
+            return _Known(top_n, None, None)
+        return _Known(top_n, lambda q_log: _bounded_kl(said, q_log), None)
+
+    def realised_nll(self, documents: Sequence[Document]) -> Doubles | None:
+        """Return the teacher's own negative log-likelihoods, or None where it does not state each."""
+        next_N = np.concatenate([d.tokens_T[1:][d.loss_T[:-1]] for d in documents])
+        row_E = np.repeat(np.arange(len(next_N)), np.diff(self.targets.offsets_N1))
+        own_E = self.targets.is_head_E & (self.targets.ids_E == next_N[row_E])
+        if own_E.sum() < len(next_N) or not self.targets.weights_E[own_E].all():
+            return None
+        return -np.log(self.targets.weights_E[own_E].astype(np.float64))
+
+
+def _bounded_kl(said: TorchTargets, q_log_NV: Tensor) -> Tensor:
+    """Return KL over {each named token, everything else}: by the data-processing inequality a lower bound."""
+    log_q_E = q_log_NV[said.row_E, said.ids_E]
+    inside_N = torch.zeros(len(said), device=q_log_NV.device)
+    inside_N = inside_N.index_add(0, said.row_E, torch.where(said.is_head_E, log_q_E.exp(), 0.0))
+    log_q_tail_N = torch.log1p(-inside_N.clamp(max=1 - torch.finfo(torch.float32).eps))
+    return sparse_loss(LossSpec(coarse_tail=True), said, log_q_E, log_q_tail_N)
 
 
 def measure_fidelity(
@@ -212,9 +327,59 @@ def measure_fidelity(
     with _evaluating([teacher, *students.values()]):
         halves = {name: split(model) for name, model in students.items()}
         ours = split(teacher)
-        _check_vocabularies(ours, halves, len(token_counts_V))
-        teacher_nll_N, readings = _read(ours, halves, kept, precision, batch_tokens, progress)
-    return _summarise(kept, teacher_nll_N, readings, token_counts_V)
+        _check_vocabularies(ours.head.weight.shape[0], halves, len(token_counts_V))
+        teacher_nll_N, readings = _read(
+            _Weights(ours), halves, kept, precision, batch_tokens, progress
+        )
+    return _summarise(kept, teacher_nll_N, readings, token_counts_V, "distribution")
+
+
+def measure_prediction(
+    students: Mapping[str, nn.Module],
+    taught: Sequence[Taught],
+    token_counts_V: Ints,
+    *,
+    knowledge: Knowledge,
+    precision: Precision,
+    batch_tokens: int,
+    progress: Progress,
+) -> Heldout:
+    """Measure how well students predict what a teacher wrote whose weights are not here.
+
+    - Where its likeliest tokens are known, KL is that over {each of them, everything else}: a lower bound.
+      Where only its text is known there is no KL.
+    - Agreement is with its first choice where that is known, else with the token that it wrote.
+    - Differences in KL between students need no teacher: for text drawn from p, KL(p || q1) - KL(p || q2) is the
+      expected difference of the negative log-likelihoods. p is the distribution that the text came from, with
+      its temperature and whatever filter chose among its answers.
+
+    Args:
+        students: As in `measure_fidelity`.
+        taught: Held-out documents with what the teacher said; those without a loss position are ignored.
+        token_counts_V: As in `measure_fidelity`.
+        knowledge: "likely_tokens" or "text".
+        precision: As in `measure_fidelity`.
+        batch_tokens: As in `measure_fidelity`.
+        progress: Hears of every batch, in documents.
+
+    Raises:
+        CorpusError: There is no loss position.
+        TokenizerMismatchError: The vocabularies differ in size.
+        StudentError: As in `measure_fidelity`.
+    """
+    kept = [t for t in taught if t.document.positions]
+    documents = [t.document for t in kept]
+    if not kept:
+        raise CorpusError(f"the held-out part has no loss position in {len(taught)} documents")
+    if not students:
+        raise StudentError("there is no student to measure; at least one is needed")
+    words = _Words(concatenate([t.targets for t in kept]), knowledge)
+    with _evaluating(list(students.values())):
+        halves = {name: split(model) for name, model in students.items()}
+        _check_vocabularies(len(token_counts_V), halves, len(token_counts_V))
+        _, readings = _read(words, halves, documents, precision, batch_tokens, progress)
+    nll_N = words.realised_nll(documents)
+    return _summarise(documents, nll_N, readings, token_counts_V, knowledge)
 
 
 @contextmanager
@@ -229,8 +394,7 @@ def _evaluating(models: Sequence[nn.Module]) -> Generator[None]:
             model.train(flag)
 
 
-def _check_vocabularies(teacher: Halves, students: Mapping[str, Halves], counted: int) -> None:
-    expected = teacher.head.weight.shape[0]
+def _check_vocabularies(expected: int, students: Mapping[str, Halves], counted: int) -> None:
     sizes = {name: half.head.weight.shape[0] for name, half in students.items()}
     for name, size in (sizes | {"token counts": counted}).items():
         if size != expected:
@@ -240,20 +404,18 @@ def _check_vocabularies(teacher: Halves, students: Mapping[str, Halves], counted
 
 
 def _read(
-    teacher: Halves,
+    teacher: _Reference,
     students: Mapping[str, Halves],
     documents: Sequence[Document],
     precision: Precision,
     batch_tokens: int,
     progress: Progress,
-) -> tuple[Doubles, dict[str, _Readings]]:
+) -> tuple[Doubles | None, dict[str, _Readings]]:
     starts = np.concatenate([[0], np.cumsum([d.positions for d in documents])])
     total = int(starts[-1])
-    teacher_nll_N = np.empty(total)
-    readings = {
-        name: _Readings(np.empty(total), np.empty(total, np.bool_), np.empty(total))
-        for name in students
-    }
+    teacher_nll_N = np.empty(total) if teacher.knowledge == "distribution" else None
+    with_kl = teacher.knowledge != "text"
+    readings = {name: _Readings.empty(total, with_kl=with_kl) for name in students}
     progress.begin("evaluate", len(documents), "documents")
     for batch in _batches(documents, batch_tokens):
         where = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in batch])
@@ -286,35 +448,36 @@ def _batches(documents: Sequence[Document], batch_tokens: int) -> Iterator[list[
 
 @torch.inference_mode()
 def _read_batch(
-    teacher: Halves,
+    teacher: _Reference,
     students: Mapping[str, Halves],
     documents: Sequence[Document],
     precision: Precision,
     where: Ints,
-    teacher_nll_N: Doubles,
+    teacher_nll_N: Doubles | None,
     readings: Mapping[str, _Readings],
 ) -> None:
     """Fill the places `where` of the readings from one batch."""
-    device = teacher.head.weight.device
+    device = next(iter(students.values())).head.weight.device
     tokens_BT, real_BT, loss_BT = (x.to(device) for x in _right_padded(documents))
     next_N = tokens_BT[:, 1:][loss_BT[:, :-1]]
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        arms = {"teacher": teacher, **{f"student {name}": half for name, half in students.items()}}
+        teacher.listen(tokens_BT, real_BT, loss_BT)
         hidden = {
             name: half.hidden(tokens_BT, attention_mask=real_BT)[loss_BT]
-            for name, half in arms.items()
+            for name, half in students.items()
         }
         for tile in torch.arange(len(next_N), device=device).split(_HEAD_ROWS):
             places = where[tile.cpu().numpy()]
             next_n = next_N[tile]
-            p_log = _log_softmax(teacher.head(hidden["teacher"][tile]))
-            p_NV, top_N = p_log.exp(), p_log.argmax(-1)
-            teacher_nll_N[places] = _nll(p_log, next_n)
+            known = teacher.tile(tile, places, next_n)
+            if teacher_nll_N is not None and known.nll_n is not None:
+                teacher_nll_N[places] = known.nll_n
             for name, half in students.items():
-                q_log = _log_softmax(half.head(hidden[f"student {name}"][tile]))
+                q_log = _log_softmax(half.head(hidden[name][tile]))
                 arm = readings[name]
-                arm.kl_N[places] = (p_NV * (p_log - q_log)).sum(-1).cpu().numpy()
-                arm.agrees_N[places] = (q_log.argmax(-1) == top_N).cpu().numpy()
+                if arm.kl_N is not None and known.kl is not None:
+                    arm.kl_N[places] = known.kl(q_log).cpu().numpy()
+                arm.agrees_N[places] = (q_log.argmax(-1) == known.top_n).cpu().numpy()
                 arm.nll_N[places] = _nll(q_log, next_n)
 
 
@@ -343,15 +506,18 @@ def _nll(log_NV: Tensor, next_N: Tensor) -> Doubles:
 def _check_finite(
     documents: Sequence[Document],
     where: Ints,
-    teacher_nll_N: Doubles,
+    teacher_nll_N: Doubles | None,
     readings: Mapping[str, _Readings],
 ) -> None:
     keys = np.repeat([d.key for d in documents], [d.positions for d in documents])
-    bad_N = ~np.isfinite(teacher_nll_N[where])
-    if bad_N.any():
-        raise TeacherError(_not_finite("the teacher", keys[bad_N][0]))
+    if teacher_nll_N is not None:
+        bad_N = ~np.isfinite(teacher_nll_N[where])
+        if bad_N.any():
+            raise TeacherError(_not_finite("the teacher", keys[bad_N][0]))
     for name, arm in readings.items():
-        bad_N = ~(np.isfinite(arm.kl_N[where]) & np.isfinite(arm.nll_N[where]))
+        bad_N = ~np.isfinite(arm.nll_N[where])
+        if arm.kl_N is not None:
+            bad_N |= ~np.isfinite(arm.kl_N[where])
         if bad_N.any():
             raise StudentError(_not_finite(f"student {name}", keys[bad_N][0]))
 
@@ -364,9 +530,10 @@ def _not_finite(who: str, key: str) -> str:
 
 def _summarise(
     documents: Sequence[Document],
-    teacher_nll_N: Doubles,
+    teacher_nll_N: Doubles | None,
     readings: Mapping[str, _Readings],
     token_counts_V: Ints,
+    knowledge: Knowledge,
 ) -> Heldout:
     document_N = np.repeat(np.arange(len(documents)), [d.positions for d in documents])
     spots_N = np.concatenate([answer_positions(d.loss_T) for d in documents])
@@ -375,8 +542,8 @@ def _summarise(
     frequencies = _frequency_buckets(token_counts_V[realised_N])
     arms = {
         name: Fidelity(
-            kl=mean_by_document(arm.kl_N, document_N),
-            kl_tails=_tails(arm.kl_N),
+            kl=None if arm.kl_N is None else mean_by_document(arm.kl_N, document_N),
+            kl_tails=None if arm.kl_N is None else _tails(arm.kl_N),
             top1=_cut(mean_by_document(arm.agrees_N, document_N), 0, 1),
             perplexity=_exp(mean_by_document(arm.nll_N, document_N)),
             by_position=_buckets(positions, arm.kl_N, document_N),
@@ -387,9 +554,12 @@ def _summarise(
     return Heldout(
         documents=len(documents),
         positions=len(document_N),
-        teacher_perplexity=_exp(mean_by_document(teacher_nll_N, document_N)),
+        teacher_perplexity=None
+        if teacher_nll_N is None
+        else _exp(mean_by_document(teacher_nll_N, document_N)),
         arms=arms,
-        differences=_differences(readings, document_N),
+        differences=_differences(readings, document_N, knowledge),
+        knowledge=knowledge,
     )
 
 
@@ -454,7 +624,11 @@ def _span(low: int, high: int) -> str:
     return f"{low}" if low == high else f"{low}–{high}"
 
 
-def _buckets(parts: Mapping[str, Bools], kl_N: Doubles, document_N: Ints) -> tuple[Bucket, ...]:
+def _buckets(
+    parts: Mapping[str, Bools], kl_N: Doubles | None, document_N: Ints
+) -> tuple[Bucket, ...] | None:
+    if kl_N is None:
+        return None
     return tuple(
         Bucket(label, int(inside_N.sum()), mean_by_document(kl_N[inside_N], document_N[inside_N]))
         for label, inside_N in parts.items()
@@ -462,14 +636,21 @@ def _buckets(parts: Mapping[str, Bools], kl_N: Doubles, document_N: Ints) -> tup
     )
 
 
-def _differences(readings: Mapping[str, _Readings], document_N: Ints) -> tuple[Difference, ...]:
+def _differences(
+    readings: Mapping[str, _Readings], document_N: Ints, knowledge: Knowledge
+) -> tuple[Difference, ...]:
+    """Compare the first arm with the others; see `measure_prediction` for teachers that are not here."""
+
+    def nats_N(arm: _Readings) -> Doubles:
+        return arm.kl_N if knowledge == "distribution" and arm.kl_N is not None else arm.nll_N
+
     first, *others = readings
     confidence = 1 - ALPHA / max(1, len(others))
     ours = readings[first]
     return tuple(
         Difference(
             baseline=name,
-            kl=mean_by_document(ours.kl_N - readings[name].kl_N, document_N, confidence),
+            kl=mean_by_document(nats_N(ours) - nats_N(readings[name]), document_N, confidence),
             top1=mean_by_document(
                 ours.agrees_N.astype(np.float64) - readings[name].agrees_N, document_N, confidence
             ),
@@ -499,6 +680,10 @@ def _exp(estimate: Estimate) -> Estimate:
         math.exp(estimate.interval[1]),
     )
     return Estimate(math.exp(estimate.value), interval)
+
+
+def _dicts(buckets: tuple[Bucket, ...] | None) -> list[dict[str, object]] | None:
+    return None if buckets is None else [b.as_dict() for b in buckets]
 
 
 def _pair(estimate: Estimate) -> list[float] | None:

@@ -4,7 +4,7 @@ from limbeck.distill.store.budget import choose, gradient_mse
 from limbeck.distill.store.describe import describe
 from limbeck.distill.store.export import export_parquet
 from limbeck.distill.store.reader import StoreReader
-from limbeck.distill.store.select import sparsify
+from limbeck.distill.store.select import sparsify, sparsify_known
 from limbeck.distill.store.spec import StoreSpec
 from limbeck.distill.store.writer import StoreWriter, merge
 
@@ -18,4 +18,5 @@ __all__ = [
     "gradient_mse",
     "merge",
     "sparsify",
+    "sparsify_known",
 ]
