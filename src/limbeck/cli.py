@@ -40,21 +40,36 @@ def distill(
     only: Annotated[
         str | None,
         typer.Option(
-            help="One step alone: corpus, terms, capture, build, train, evaluate, report."
+            help="One step alone: corpus, terms, capture, filter, build, train, evaluate, report."
+        ),
+    ] = None,
+    verify: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.py:FUNCTION",
+            help="Run this file; its function accepts or rejects answers.",
         ),
     ] = None,
 ) -> None:
     """Distil a teacher into a smaller student, measure it and write the report."""
     from limbeck.distill.recipe import load_recipe
     from limbeck.terminal import TerminalProgress
+    from limbeck.verifier import load_verifier
     from limbeck.workbench import distill as run_distill
 
     parsed = load_recipe(recipe, overrides or [])
     folder = out or Path("runs") / parsed.name
+    verifier = None if verify is None else load_verifier(verify)
     try:
         with TerminalProgress(Console(stderr=True)) as progress:
             run_distill(
-                parsed, out=folder, base=recipe.parent, resume=resume, only=only, progress=progress
+                parsed,
+                out=folder,
+                base=recipe.parent,
+                resume=resume,
+                only=only,
+                verify=verifier,
+                progress=progress,
             )
     except KeyboardInterrupt:
         print("limbeck: stopped; what was finished is kept, go on with --resume", file=sys.stderr)

@@ -9,12 +9,14 @@ from limbeck.artefact import read_json
 from limbeck.errors import RunError
 from limbeck.progress import Progress, Silent
 from limbeck.run import Run, open_run, read_run
+from limbeck.verifier import NamedVerifier, as_verifier
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from rich.console import RenderableType
 
+    from limbeck.distill.filter import Candidate
     from limbeck.distill.recipe import Recipe
 
 
@@ -25,6 +27,7 @@ def distill(
     base: str | Path | None = None,
     resume: bool = False,
     only: str | None = None,
+    verify: Callable[[Candidate], object] | NamedVerifier | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """Distil a teacher into a student as a recipe says, measure the student, and write the report.
@@ -37,7 +40,9 @@ def distill(
         base: Folder that relative paths in the recipe start from; None means the recipe file's own folder,
             or the working folder for a recipe that was made in Python.
         resume: Go on with a capture or a training that was stopped half-way.
-        only: Run this step alone: corpus, terms, capture, build, train, evaluate or report.
+        only: Run this step alone: corpus, terms, capture, filter, build, train, evaluate or report.
+        verify: Called with every answer (`limbeck.distill.filter.Candidate`) that the teacher wrote; returns whether
+            it may train the student.
         progress: Hears of every step.
 
     Raises:
@@ -50,8 +55,10 @@ def distill(
         base = Path(recipe).parent if base is None else base
         recipe = load_recipe(Path(recipe))
     folder = Path(out) if out is not None else Path("runs") / recipe.name
+    verifier = None if verify is None else as_verifier(verify)
+    base = Path(base or ".")
     with open_run(folder, recipe.as_json(), binding=BINDING, free=FREE) as run:
-        distil(Distillation(recipe, run, Path(base or "."), resume, progress or Silent()), only)
+        distil(Distillation(recipe, run, base, resume, progress or Silent(), verifier), only)
     return run
 
 

@@ -178,7 +178,11 @@ class Asker:
                 heard(1, self._figure())
 
     def _figure(self) -> str:
-        return f"cost {self._budget}" if self._limits.prompt_price or self._limits.completion_price else ""
+        return (
+            f"cost {self._budget}"
+            if self._limits.prompt_price or self._limits.completion_price
+            else ""
+        )
 
     async def _ask(self, ask: Ask) -> None:
         why = ""
@@ -194,7 +198,9 @@ class Asker:
                     raise error
                 case Again(why, after):
                     await self._pause(attempt + 1, why, after)
-        raise TeacherError(f"{why}; that was try {1 + self._limits.retries}, the last. Go on later with --resume")
+        raise TeacherError(
+            f"{why}; that was try {1 + self._limits.retries}, the last. Go on later with --resume"
+        )
 
     async def _try(self, ask: Ask) -> Outcome:
         """Pay, keep the pace, send, and settle what it did cost."""
@@ -256,7 +262,10 @@ class Asker:
 
     async def _rest(self, seconds: float) -> None:
         """Sleep, or wake when the run stops."""
-        waits = {asyncio.ensure_future(self._sleep(seconds)), asyncio.ensure_future(self._stop.wait())}
+        waits = {
+            asyncio.ensure_future(self._sleep(seconds)),
+            asyncio.ensure_future(self._stop.wait()),
+        }
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:

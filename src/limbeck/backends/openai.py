@@ -107,9 +107,7 @@ class Connection:
 
         where = self.endpoint.base_url
         try:
-            response = await self._http.post(
-                f"{where.rstrip('/')}/{ask.path}", json=dict(ask.body)
-            )
+            response = await self._http.post(f"{where.rstrip('/')}/{ask.path}", json=dict(ask.body))
         except httpx2.ConnectError as error:
             return Again(f"{where} cannot be reached: {self._hide(error)}")
         except httpx2.ConnectTimeout:
@@ -153,7 +151,9 @@ def model_name(spec: str) -> str | None:
         return None
     name = spec.removeprefix(PREFIX)
     if not name:
-        raise RecipeError("model openai: needs the server's name of the model, as in openai:my-model")
+        raise RecipeError(
+            "model openai: needs the server's name of the model, as in openai:my-model"
+        )
     return name
 
 

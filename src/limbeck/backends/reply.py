@@ -70,7 +70,9 @@ class Stop:
 Outcome = Answered | Again | Stop
 
 
-def read_reply(ask: Ask, reply: Reply, *, where: str, served_as: str | None, now: datetime) -> Outcome:
+def read_reply(
+    ask: Ask, reply: Reply, *, where: str, served_as: str | None, now: datetime
+) -> Outcome:
     """Decide what a reply means.
 
     Args:
@@ -139,7 +141,9 @@ def _words(body: bytes) -> tuple[str, str]:
             inner = inner.get("message", inner.get("detail", inner))
         text = inner if isinstance(inner, str) else json.dumps(inner, ensure_ascii=False)
     elif _is_page(text):
-        text = re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE)
+        text = re.sub(
+            r"<(script|style).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE
+        )
     plain = " ".join(text.split()).rstrip(".")
     return (plain[:_SHOWN] or "nothing"), code.strip()
 

@@ -96,32 +96,59 @@ class Tails:
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
-    """What one arm kept of the teacher; what KL there is hangs on what is known of the teacher."""
+    """What one arm kept of the teacher."""
 
-    kl: Estimate | None
+    kl: Estimate
     """Mean KL(teacher || arm) at temperature 1, in nats per position."""
-    kl_tails: Tails | None
+    kl_tails: Tails
     top1: Estimate
     """Share of positions at which both rank the same token first, in [0, 1]."""
     perplexity: Estimate
     """exp of the mean negative log-likelihood of the realised tokens."""
-    by_position: tuple[Bucket, ...] | None
+    by_position: tuple[Bucket, ...]
     """By position within the answer; empty buckets are left out."""
-    by_frequency: tuple[Bucket, ...] | None
+    by_frequency: tuple[Bucket, ...]
     """By how often the realised token occurs in the training text, in quarters of the positions."""
 
     def as_dict(self) -> dict[str, object]:
         """Return JSON values under the names of docs/report.schema.json."""
         return {
-            "kl_mean": None if self.kl is None else self.kl.value,
-            "kl_interval": None if self.kl is None else _pair(self.kl),
-            "kl_tails": None if self.kl_tails is None else self.kl_tails.as_dict(),
+            "kl_mean": self.kl.value,
+            "kl_interval": _pair(self.kl),
+            "kl_tails": self.kl_tails.as_dict(),
             "top1_agreement": self.top1.value,
             "top1_interval": _pair(self.top1),
             "perplexity": self.perplexity.value,
             "perplexity_interval": _pair(self.perplexity),
-            "kl_by_position": _dicts(self.by_position),
-            "kl_by_frequency": _dicts(self.by_frequency),
+            "kl_by_position": [b.as_dict() for b in self.by_position],
+            "kl_by_frequency": [b.as_dict() for b in self.by_frequency],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """How well one arm predicts a teacher whose text alone is known: there is no KL."""
+
+    top1: Estimate
+    """Share of positions at which it ranks the token first that the teacher wrote."""
+    perplexity: Estimate
+    """exp of the mean negative log-likelihood of those tokens."""
+
+    def as_dict(self) -> dict[str, object]:
+        """Return JSON values under the names of docs/report.schema.json."""
+        absent = (
+            "kl_mean",
+            "kl_interval",
+            "kl_tails",
+            "kl_by_position",
+            "kl_by_frequency",
+        )
+        return {
+            "top1_agreement": self.top1.value,
+            "top1_interval": _pair(self.top1),
+            "perplexity": self.perplexity.value,
+            "perplexity_interval": _pair(self.perplexity),
+            **dict.fromkeys(absent),
         }
 
 
@@ -154,44 +181,68 @@ class Heldout:
 
     documents: int
     positions: int
-    teacher_perplexity: Estimate | None
-    """None where the teacher does not state the probability of every token that it wrote."""
+    teacher_perplexity: Estimate
     arms: Mapping[str, Fidelity]
     differences: tuple[Difference, ...]
     """The first arm against each of the others."""
-    knowledge: Knowledge = "distribution"
 
     def as_dict(self) -> dict[str, object]:
         """Return JSON values under the names of docs/report.schema.json."""
-        known = self.teacher_perplexity
-        teacher = {
-            "perplexity": None if known is None else known.value,
-            "perplexity_interval": None if known is None else _pair(known),
-        }
-        return {
-            **({} if self.knowledge == "distribution" else {"knowledge": self.knowledge}),
-            "documents": self.documents,
-            "positions": self.positions,
-            "confidence": 1 - ALPHA,
-            "teacher": teacher,
-            **{name: arm.as_dict() for name, arm in self.arms.items()},
-            "differences": {d.baseline: d.as_dict() for d in self.differences},
-        }
+        return _heldout_dict(
+            self.documents, self.positions, self.teacher_perplexity, self.arms, self.differences
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """Every arm against what a teacher said whose weights are not here, on the same held-out positions."""
+
+    documents: int
+    positions: int
+    knowledge: Knowledge
+    """What is known of the teacher; with "likely_tokens" every KL is a lower bound."""
+    teacher_perplexity: Estimate | None
+    """None where the teacher does not state the probability of every token that it wrote."""
+    arms: Mapping[str, Fidelity] | Mapping[str, Prediction]
+    differences: tuple[Difference, ...]
+    """As of `Heldout`, in negative log-likelihood: see `measure_prediction`."""
+
+    def as_dict(self) -> dict[str, object]:
+        """Return JSON values under the names of docs/report.schema.json."""
+        figures = _heldout_dict(
+            self.documents, self.positions, self.teacher_perplexity, self.arms, self.differences
+        )
+        return {"knowledge": self.knowledge, **figures}
+
+
+def _heldout_dict(
+    documents: int,
+    positions: int,
+    teacher: Estimate | None,
+    arms: Mapping[str, Fidelity] | Mapping[str, Prediction],
+    differences: tuple[Difference, ...],
+) -> dict[str, object]:
+    return {
+        "documents": documents,
+        "positions": positions,
+        "confidence": 1 - ALPHA,
+        "teacher": {
+            "perplexity": None if teacher is None else teacher.value,
+            "perplexity_interval": None if teacher is None else _pair(teacher),
+        },
+        **{name: arm.as_dict() for name, arm in arms.items()},
+        "differences": {d.baseline: d.as_dict() for d in differences},
+    }
 
 
 @dataclass(frozen=True, slots=True)
 class _Readings:
     """What one arm did at each of the N loss positions, documents in the order given."""
 
-    kl_N: Doubles | None
+    kl_N: Doubles
+    """0 where nothing is known of it."""
     agrees_N: Bools
     nll_N: Doubles
-
-    @classmethod
-    def empty(cls, positions: int, *, with_kl: bool) -> "_Readings":
-        """Return readings to be filled."""
-        kl_N = np.empty(positions) if with_kl else None
-        return cls(kl_N, np.empty(positions, np.bool_), np.empty(positions))
 
 
 class _Reference(Protocol):
@@ -331,7 +382,14 @@ def measure_fidelity(
         teacher_nll_N, readings = _read(
             _Weights(ours), halves, kept, precision, batch_tokens, progress
         )
-    return _summarise(kept, teacher_nll_N, readings, token_counts_V, "distribution")
+    document_N = _document_of(kept)
+    return Heldout(
+        documents=len(kept),
+        positions=len(document_N),
+        teacher_perplexity=_exp(mean_by_document(teacher_nll_N, document_N)),
+        arms=_fidelity(kept, readings, token_counts_V),
+        differences=_differences(readings, document_N, {n: r.kl_N for n, r in readings.items()}),
+    )
 
 
 def measure_prediction(
@@ -343,7 +401,7 @@ def measure_prediction(
     precision: Precision,
     batch_tokens: int,
     progress: Progress,
-) -> Heldout:
+) -> Predicted:
     """Measure how well students predict what a teacher wrote whose weights are not here.
 
     - Where its likeliest tokens are known, KL is that over {each of them, everything else}: a lower bound.
@@ -378,8 +436,17 @@ def measure_prediction(
         halves = {name: split(model) for name, model in students.items()}
         _check_vocabularies(len(token_counts_V), halves, len(token_counts_V))
         _, readings = _read(words, halves, documents, precision, batch_tokens, progress)
-    nll_N = words.realised_nll(documents)
-    return _summarise(documents, nll_N, readings, token_counts_V, knowledge)
+    nll_N, document_N = words.realised_nll(documents), _document_of(documents)
+    return Predicted(
+        documents=len(documents),
+        positions=len(document_N),
+        knowledge=knowledge,
+        teacher_perplexity=None if nll_N is None else _exp(mean_by_document(nll_N, document_N)),
+        arms=_prediction(readings, document_N)
+        if knowledge == "text"
+        else _fidelity(documents, readings, token_counts_V),
+        differences=_differences(readings, document_N, {n: r.nll_N for n, r in readings.items()}),
+    )
 
 
 @contextmanager
@@ -410,12 +477,14 @@ def _read(
     precision: Precision,
     batch_tokens: int,
     progress: Progress,
-) -> tuple[Doubles | None, dict[str, _Readings]]:
+) -> tuple[Doubles, dict[str, _Readings]]:
     starts = np.concatenate([[0], np.cumsum([d.positions for d in documents])])
     total = int(starts[-1])
-    teacher_nll_N = np.empty(total) if teacher.knowledge == "distribution" else None
-    with_kl = teacher.knowledge != "text"
-    readings = {name: _Readings.empty(total, with_kl=with_kl) for name in students}
+    teacher_nll_N = np.zeros(total)
+    readings = {
+        name: _Readings(np.zeros(total), np.empty(total, np.bool_), np.empty(total))
+        for name in students
+    }
     progress.begin("evaluate", len(documents), "documents")
     for batch in _batches(documents, batch_tokens):
         where = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in batch])
@@ -453,7 +522,7 @@ def _read_batch(
     documents: Sequence[Document],
     precision: Precision,
     where: Ints,
-    teacher_nll_N: Doubles | None,
+    teacher_nll_N: Doubles,
     readings: Mapping[str, _Readings],
 ) -> None:
     """Fill the places `where` of the readings from one batch."""
@@ -470,12 +539,12 @@ def _read_batch(
             places = where[tile.cpu().numpy()]
             next_n = next_N[tile]
             known = teacher.tile(tile, places, next_n)
-            if teacher_nll_N is not None and known.nll_n is not None:
+            if known.nll_n is not None:
                 teacher_nll_N[places] = known.nll_n
             for name, half in students.items():
                 q_log = _log_softmax(half.head(hidden[name][tile]))
                 arm = readings[name]
-                if arm.kl_N is not None and known.kl is not None:
+                if known.kl is not None:
                     arm.kl_N[places] = known.kl(q_log).cpu().numpy()
                 arm.agrees_N[places] = (q_log.argmax(-1) == known.top_n).cpu().numpy()
                 arm.nll_N[places] = _nll(q_log, next_n)
@@ -506,18 +575,15 @@ def _nll(log_NV: Tensor, next_N: Tensor) -> Doubles:
 def _check_finite(
     documents: Sequence[Document],
     where: Ints,
-    teacher_nll_N: Doubles | None,
+    teacher_nll_N: Doubles,
     readings: Mapping[str, _Readings],
 ) -> None:
     keys = np.repeat([d.key for d in documents], [d.positions for d in documents])
-    if teacher_nll_N is not None:
-        bad_N = ~np.isfinite(teacher_nll_N[where])
-        if bad_N.any():
-            raise TeacherError(_not_finite("the teacher", keys[bad_N][0]))
+    bad_N = ~np.isfinite(teacher_nll_N[where])
+    if bad_N.any():
+        raise TeacherError(_not_finite("the teacher", keys[bad_N][0]))
     for name, arm in readings.items():
-        bad_N = ~np.isfinite(arm.nll_N[where])
-        if arm.kl_N is not None:
-            bad_N |= ~np.isfinite(arm.kl_N[where])
+        bad_N = ~(np.isfinite(arm.kl_N[where]) & np.isfinite(arm.nll_N[where]))
         if bad_N.any():
             raise StudentError(_not_finite(f"student {name}", keys[bad_N][0]))
 
@@ -528,22 +594,23 @@ def _not_finite(who: str, key: str) -> str:
     )
 
 
-def _summarise(
-    documents: Sequence[Document],
-    teacher_nll_N: Doubles | None,
-    readings: Mapping[str, _Readings],
-    token_counts_V: Ints,
-    knowledge: Knowledge,
-) -> Heldout:
-    document_N = np.repeat(np.arange(len(documents)), [d.positions for d in documents])
+def _document_of(documents: Sequence[Document]) -> Ints:
+    """Return the number of the document of every position."""
+    return np.repeat(np.arange(len(documents)), [d.positions for d in documents])
+
+
+def _fidelity(
+    documents: Sequence[Document], readings: Mapping[str, _Readings], token_counts_V: Ints
+) -> dict[str, Fidelity]:
+    document_N = _document_of(documents)
     spots_N = np.concatenate([answer_positions(d.loss_T) for d in documents])
     realised_N = np.concatenate([d.tokens_T[1:][d.loss_T[:-1]] for d in documents])
     positions = _position_buckets(spots_N)
     frequencies = _frequency_buckets(token_counts_V[realised_N])
-    arms = {
+    return {
         name: Fidelity(
-            kl=None if arm.kl_N is None else mean_by_document(arm.kl_N, document_N),
-            kl_tails=None if arm.kl_N is None else _tails(arm.kl_N),
+            kl=mean_by_document(arm.kl_N, document_N),
+            kl_tails=_tails(arm.kl_N),
             top1=_cut(mean_by_document(arm.agrees_N, document_N), 0, 1),
             perplexity=_exp(mean_by_document(arm.nll_N, document_N)),
             by_position=_buckets(positions, arm.kl_N, document_N),
@@ -551,16 +618,16 @@ def _summarise(
         )
         for name, arm in readings.items()
     }
-    return Heldout(
-        documents=len(documents),
-        positions=len(document_N),
-        teacher_perplexity=None
-        if teacher_nll_N is None
-        else _exp(mean_by_document(teacher_nll_N, document_N)),
-        arms=arms,
-        differences=_differences(readings, document_N, knowledge),
-        knowledge=knowledge,
-    )
+
+
+def _prediction(readings: Mapping[str, _Readings], document_N: Ints) -> dict[str, Prediction]:
+    return {
+        name: Prediction(
+            top1=_cut(mean_by_document(arm.agrees_N, document_N), 0, 1),
+            perplexity=_exp(mean_by_document(arm.nll_N, document_N)),
+        )
+        for name, arm in readings.items()
+    }
 
 
 def mean_by_document(
@@ -624,11 +691,7 @@ def _span(low: int, high: int) -> str:
     return f"{low}" if low == high else f"{low}–{high}"
 
 
-def _buckets(
-    parts: Mapping[str, Bools], kl_N: Doubles | None, document_N: Ints
-) -> tuple[Bucket, ...] | None:
-    if kl_N is None:
-        return None
+def _buckets(parts: Mapping[str, Bools], kl_N: Doubles, document_N: Ints) -> tuple[Bucket, ...]:
     return tuple(
         Bucket(label, int(inside_N.sum()), mean_by_document(kl_N[inside_N], document_N[inside_N]))
         for label, inside_N in parts.items()
@@ -637,20 +700,16 @@ def _buckets(
 
 
 def _differences(
-    readings: Mapping[str, _Readings], document_N: Ints, knowledge: Knowledge
+    readings: Mapping[str, _Readings], document_N: Ints, nats: Mapping[str, Doubles]
 ) -> tuple[Difference, ...]:
-    """Compare the first arm with the others; see `measure_prediction` for teachers that are not here."""
-
-    def nats_N(arm: _Readings) -> Doubles:
-        return arm.kl_N if knowledge == "distribution" and arm.kl_N is not None else arm.nll_N
-
+    """Compare the first arm with the others, by the nats of each arm at every position."""
     first, *others = readings
     confidence = 1 - ALPHA / max(1, len(others))
     ours = readings[first]
     return tuple(
         Difference(
             baseline=name,
-            kl=mean_by_document(nats_N(ours) - nats_N(readings[name]), document_N, confidence),
+            kl=mean_by_document(nats[first] - nats[name], document_N, confidence),
             top1=mean_by_document(
                 ours.agrees_N.astype(np.float64) - readings[name].agrees_N, document_N, confidence
             ),
@@ -680,10 +739,6 @@ def _exp(estimate: Estimate) -> Estimate:
         math.exp(estimate.interval[1]),
     )
     return Estimate(math.exp(estimate.value), interval)
-
-
-def _dicts(buckets: tuple[Bucket, ...] | None) -> list[dict[str, object]] | None:
-    return None if buckets is None else [b.as_dict() for b in buckets]
 
 
 def _pair(estimate: Estimate) -> list[float] | None:

@@ -47,7 +47,9 @@ def _check_said(recipe: "Recipe", api: "ApiRecipe") -> None:
             "teacher.api.prompt_logprobs, for it scores the corpus"
         )
     if api.top_logprobs is not None and api.prompt_logprobs is not None:
-        raise ValueError("has top_logprobs and prompt_logprobs; an API writes answers or scores text")
+        raise ValueError(
+            "has top_logprobs and prompt_logprobs; an API writes answers or scores text"
+        )
     text_alone = api.top_logprobs is None and api.prompt_logprobs is None
     if text_alone and kind != "cross_entropy":
         raise ValueError(
@@ -60,8 +62,14 @@ def _check_said(recipe: "Recipe", api: "ApiRecipe") -> None:
             "only a few tokens and the mass of the rest are known: forward_kl and cross_entropy can use that"
         )
     if recipe.capture.temperature != 1 or recipe.loss.temperature != 1:
-        raise ValueError("with a teacher behind an API needs capture.temperature and loss.temperature = 1")
-    if text_alone and recipe.train.positions < 1 and recipe.train.position_choice == "teacher_entropy":
+        raise ValueError(
+            "with a teacher behind an API needs capture.temperature and loss.temperature = 1"
+        )
+    if (
+        text_alone
+        and recipe.train.positions < 1
+        and recipe.train.position_choice == "teacher_entropy"
+    ):
         raise ValueError(
             'has train.position_choice = "teacher_entropy", which an API that gives text alone does not tell'
         )

@@ -244,7 +244,9 @@ class FilterRecipe(_Section):
     @model_validator(mode="after")
     def _fits_together(self) -> "FilterRecipe":
         if self.keep == "best" and self.judge is None:
-            raise ValueError('has keep = "best", which goes by the score of a judge; add [filter.judge]')
+            raise ValueError(
+                'has keep = "best", which goes by the score of a judge; add [filter.judge]'
+            )
         if self.answer_pattern is not None and not self.matches_reference:
             raise ValueError("has answer_pattern, which goes with matches_reference = true")
         for name in ("pattern", "forbidden", "answer_pattern"):
@@ -252,7 +254,9 @@ class FilterRecipe(_Section):
         if self.answer_pattern is not None and not re.compile(self.answer_pattern).groups:
             raise ValueError(f"answer_pattern {self.answer_pattern!r} needs a group in brackets")
         if self.min_tokens and self.max_tokens and self.min_tokens > self.max_tokens:
-            raise ValueError(f"needs min_tokens ({self.min_tokens}) <= max_tokens ({self.max_tokens})")
+            raise ValueError(
+                f"needs min_tokens ({self.min_tokens}) <= max_tokens ({self.max_tokens})"
+            )
         return self
 
 
@@ -408,7 +412,9 @@ class Recipe(_Section):
     @model_validator(mode="after")
     def _filters_answers(self) -> "Recipe":
         if self.filter is not None and self.generate is None:
-            raise ValueError("has [filter], which is for answers that the teacher writes; add [generate]")
+            raise ValueError(
+                "has [filter], which is for answers that the teacher writes; add [generate]"
+            )
         return self
 
     @model_validator(mode="after")

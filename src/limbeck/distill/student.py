@@ -26,6 +26,7 @@ class BuildRecord:
     parameters: int
     """Of the student; a tied head counts once."""
     teacher_parameters: int
+    """Of the model that the student grew from: the teacher, or `stock`; so is the next of layers."""
     trainable_parameters: int
     layers: int
     teacher_layers: int
@@ -39,6 +40,8 @@ class BuildRecord:
     """For each kept layer the share of feed-forward activity that its kept neurons carried."""
     calibration_positions: int | None = None
     """Loss positions behind those figures."""
+    stock: str | None = None
+    """The model that the student grew from, where that is not its teacher."""
     notes: tuple[str, ...] = ()
     """What a reader of the report should know, one sentence each."""
 
@@ -66,6 +69,7 @@ def build_student(
     *,
     seed: int,
     folder_model: LocalModel | None = None,
+    stands_in: bool = False,
 ) -> Student:
     """Build the student that a recipe asks for; the teacher stays as it is.
 
@@ -78,6 +82,7 @@ def build_student(
         calibration: Documents on which pruning measures; unused otherwise.
         seed: Seed of fresh weights.
         folder_model: The loaded `recipe.folder`, for init = "folder".
+        stands_in: Whether `teacher` is not the teacher but stands in for one behind an API.
 
     Raises:
         RecipeError: A size or a configuration key that cannot be.
@@ -96,7 +101,9 @@ def build_student(
     model = model.float().eval().requires_grad_(True)
     if recipe.freeze_embeddings:
         freeze_embeddings(model)
-    return Student(model, teacher.tokenizer, _record(recipe.init, model, teacher.model, facts))
+    stock = teacher.name if stands_in else None
+    record = _record(recipe.init, model, teacher.model, facts, stock)
+    return Student(model, teacher.tokenizer, record)
 
 
 def check_student(
@@ -319,10 +326,12 @@ def freeze_embeddings(model: Any) -> None:
     model.get_input_embeddings().weight.requires_grad_(False)
 
 
-def _record(init: str, model: Any, teacher: Any, facts: Mapping[str, Any]) -> BuildRecord:
+def _record(
+    init: str, model: Any, teacher: Any, facts: Mapping[str, Any], stock: str | None
+) -> BuildRecord:
     parameters, of_teacher = _count(model), _count(teacher)
     notes: tuple[str, ...] = facts.get("notes", ())
-    if parameters >= of_teacher:
+    if stock is None and parameters >= of_teacher:
         notes = (
             *notes,
             f"the student's {parameters:,} parameters are not fewer than the teacher's {of_teacher:,}",
@@ -336,6 +345,7 @@ def _record(init: str, model: Any, teacher: Any, facts: Mapping[str, Any]) -> Bu
         teacher_layers=teacher.config.num_hidden_layers,
         intermediate=getattr(model.config, "intermediate_size", None),
         **{k: v for k, v in facts.items() if k != "notes"},
+        stock=stock,
         notes=notes,
     )
 

@@ -6,7 +6,7 @@ SentencePiece-like ones, which spell a space as U+2581 and a lone byte as <0xNN>
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,11 +50,16 @@ def read_vocabulary(tokenizer: Any) -> Vocabulary:
     return Vocabulary(bytes_of, id_of, special)
 
 
-def _speller(content: Mapping[str, Any], tokenizer: Any) -> Any:
+def _speller(content: Mapping[str, Any], tokenizer: Any) -> Callable[[str], bytes]:
     kinds = set(_kinds(content.get("decoder"))) | set(_kinds(content.get("pre_tokenizer")))
     if "ByteLevel" in kinds:
         letters = _byte_letters()
-        return lambda token: bytes(letters[c] for c in token)
+
+
+        def spell(token: str) -> bytes:
+            return bytes(letters[c] for c in token)
+
+        return spell
     if kinds & {"Metaspace", "ByteFallback"}:
         return _spell_pieces
     raise TokenizerMismatchError(
