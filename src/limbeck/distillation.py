@@ -579,7 +579,11 @@ def _measure(
         return measure_fidelity(teacher.model, students, documents, _token_counts(flow), **how)
     api = recipe.teacher.api
     knowledge = "text" if api is None else remote.knowledge_of(api)
-    return measure_prediction(students, taught, _token_counts(flow), knowledge=knowledge, **how)
+    own_text = recipe.generate is not None
+    counts_V = _token_counts(flow)
+    return measure_prediction(
+        students, taught, counts_V, knowledge=knowledge, own_text=own_text, **how
+    )
 
 
 def _speed(

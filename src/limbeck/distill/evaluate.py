@@ -205,14 +205,16 @@ class Predicted:
     """None where the teacher does not state the probability of every token that it wrote."""
     arms: Mapping[str, Fidelity] | Mapping[str, Prediction]
     differences: tuple[Difference, ...]
-    """As of `Heldout`, in negative log-likelihood: see `measure_prediction`."""
+    """As of `Heldout`."""
+    differences_of: Literal["likelihood", "bounded_kl"]
+    """What stands in for KL in `differences`: see `measure_prediction`."""
 
     def as_dict(self) -> dict[str, object]:
         """Return JSON values under the names of docs/report.schema.json."""
         figures = _heldout_dict(
             self.documents, self.positions, self.teacher_perplexity, self.arms, self.differences
         )
-        return {"knowledge": self.knowledge, **figures}
+        return {"knowledge": self.knowledge, "differences_of": self.differences_of, **figures}
 
 
 def _heldout_dict(
@@ -398,6 +400,7 @@ def measure_prediction(
     token_counts_V: Ints,
     *,
     knowledge: Knowledge,
+    own_text: bool,
     precision: Precision,
     batch_tokens: int,
     progress: Progress,
@@ -407,15 +410,17 @@ def measure_prediction(
     - Where its likeliest tokens are known, KL is that over {each of them, everything else}: a lower bound.
       Where only its text is known there is no KL.
     - Agreement is with its first choice where that is known, else with the token that it wrote.
-    - Differences in KL between students need no teacher: for text drawn from p, KL(p || q1) - KL(p || q2) is the
-      expected difference of the negative log-likelihoods. p is the distribution that the text came from, with
-      its temperature and whatever filter chose among its answers.
+    - Differences in KL between students need no teacher where the text is its own: for text drawn from p,
+      KL(p || q1) - KL(p || q2) is the expected difference of the negative log-likelihoods. p is the distribution that
+      the text came from, with its temperature and whatever filter chose among its answers. On other text they are
+      differences of the bounded KL.
 
     Args:
         students: As in `measure_fidelity`.
         taught: Held-out documents with what the teacher said; those without a loss position are ignored.
         token_counts_V: As in `measure_fidelity`.
         knowledge: "likely_tokens" or "text".
+        own_text: Whether the teacher wrote the loss positions; without it, "text" makes no sense.
         precision: As in `measure_fidelity`.
         batch_tokens: As in `measure_fidelity`.
         progress: Hears of every batch, in documents.
@@ -445,7 +450,12 @@ def measure_prediction(
         arms=_prediction(readings, document_N)
         if knowledge == "text"
         else _fidelity(documents, readings, token_counts_V),
-        differences=_differences(readings, document_N, {n: r.nll_N for n, r in readings.items()}),
+        differences=_differences(
+            readings,
+            document_N,
+            {n: r.nll_N if own_text else r.kl_N for n, r in readings.items()},
+        ),
+        differences_of="likelihood" if own_text else "bounded_kl",
     )
 
 

@@ -242,7 +242,10 @@ def headline(report: Figures) -> list[str]:
     for name in ("cross_entropy", "undistilled"):
         if name in report["verdicts"]:
             difference = heldout["differences"][name]
-            sentences.append(_comparison(name, report["verdicts"][name]["verdict"], difference))
+            what = "bounded KL" if heldout.get("differences_of") == "bounded_kl" else "KL"
+            sentences.append(
+                _comparison(name, report["verdicts"][name]["verdict"], difference, what)
+            )
         else:
             sentences.append(f"Not compared with {_OTHERS[name]}: that arm was not made.")
     return [*sentences, *report["loss"]["notes"]]
@@ -270,15 +273,16 @@ def _about_remote(report: Figures) -> list[str]:
     choice = (
         "the token that the teacher wrote"
         if heldout["knowledge"] == "text"
-        else "the teacher's first choice, where it is known, or else the token that it wrote,"
+        else "the teacher's first choice"
     )
+    own = heldout["differences_of"] == "likelihood"
+    text = "the teacher's own answers" if own else "the corpus, which the teacher scored"
     where = f"{heldout['positions']:,} positions of {heldout['documents']:,} documents"
     sentences = [
         f"Names {choice} at {percent(student['top1_agreement'], student['top1_interval'])} of held-out positions, "
         f"with {millions(report['parameters']['student'])} parameters; the teacher is behind an API, so its size "
         "and speed are not compared.",
-        f"Perplexity {number(student['perplexity'], student['perplexity_interval'])} on the teacher's own answers "
-        f"({where}).",
+        f"Perplexity {number(student['perplexity'], student['perplexity_interval'])} on {text} ({where}).",
     ]
     if student["kl_mean"] is not None:
         sentences.append(
@@ -288,14 +292,14 @@ def _about_remote(report: Figures) -> list[str]:
     return sentences
 
 
-def _comparison(name: str, verdict: Verdict, difference: Figures) -> str:
+def _comparison(name: str, verdict: Verdict, difference: Figures, what: str) -> str:
     words = {
         "better": "Nearer to the teacher than",
         "worse": "Farther from the teacher than",
         "undecided": "Not told apart from",
     }
     return (
-        f"{words[verdict]} {_OTHERS[name]}: KL differs by "
+        f"{words[verdict]} {_OTHERS[name]}: {what} differs by "
         f"{number(difference['kl_mean'], difference['kl_interval'], sign=True)} nats, agreement by "
         f"{points(difference['top1_agreement'], difference['top1_interval'])}."
     )
