@@ -32,6 +32,21 @@ def test_a_folder_of_another_recipe_is_refused_and_the_key_named(tmp_path: Path)
         pass
 
 
+def test_sections_that_decide_nothing_may_change(tmp_path: Path) -> None:
+    def with_cost(cost: float, url: str = "a") -> dict[str, object]:
+        return {"name": "r", "teacher": {"api": {"url": url, "limits": {"max_cost": cost}}}}
+
+    with open_run(tmp_path / "run", with_cost(1.0), free="limits"):
+        pass
+    with open_run(tmp_path / "run", with_cost(2.0), free="limits"):
+        pass
+    with (
+        pytest.raises(RunError, match=r"another recipe \(teacher\.api\.url = 'a' there, 'b' here\)"),
+        open_run(tmp_path / "run", with_cost(2.0, "b"), free="limits"),
+    ):
+        pass
+
+
 def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
     write_text(tmp_path / "thesis.tex", "dear")
     with pytest.raises(RunError, match="holds no Limbeck run"), open_run(tmp_path, RECIPE):

@@ -5,7 +5,7 @@ import re
 from limbeck.distill.filter import Candidate
 from limbeck.distill.recipe import JudgeRecipe
 
-_NUMBER = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*")
+_NUMBER = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*", re.ASCII)
 
 
 def question(recipe: JudgeRecipe, candidate: Candidate) -> str:
