@@ -276,9 +276,11 @@ def ask_everything(
         TeacherError: The server cannot be reached or understood.
     """
     limits = limits_of(api)
+    every = len(asks)
+    asks = list({ask.sha256: ask for ask in asks}.values())
     with Answers(path) as answers:
         before = usage_of(asks, answers, limits.prices)
-        progress.advance(before.requests)
+        progress.advance(every - len(asks) + before.requests)
         if before.requests < len(asks):
             run_async(_ask(asks, model, api, limits, answers, before.cost, seed, progress))
         usage = usage_of(asks, answers, limits.prices)

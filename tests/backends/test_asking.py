@@ -193,12 +193,12 @@ def test_an_answer_that_was_lost_on_the_way_costs_its_worst_case(tmp_path: Path)
     assert len(server.sent) == 2
 
 
-def test_usage_counts_answers_without_counts_at_their_worst(tmp_path: Path) -> None:
+def test_usage_counts_equal_requests_once_and_uncounted_ones_at_their_worst(tmp_path: Path) -> None:
     requests = asks(3)
     with Answers(tmp_path / "a") as answers:
         answers.append(requests[0].sha256, Completion("a", "stop", "m", 5, 7))
         answers.append(requests[1].sha256, Completion("a", "stop", "m", None, None))
-        usage = usage_of(requests, answers, Prices(1, 10))
+        usage = usage_of([*requests, *requests], answers, Prices(1, 10))
     assert (usage.requests, usage.uncounted) == (2, 1)
     assert (usage.prompt_tokens, usage.completion_tokens) == (5, 7)
     assert usage.cost == 5 + 70 + requests[1].most_prompt_tokens + 500

@@ -80,9 +80,9 @@ def backoff(attempt: int, asked: float | None, rng: np.random.Generator) -> floa
 
 
 def usage_of(asks: Sequence[Ask], answers: Answers, prices: Prices) -> Usage:
-    """Return what those of the requests took that are answered."""
+    """Return what those of the requests took that are answered; equal ones were sent once and count once."""
     prompt = completion = uncounted = cost = done = 0
-    for ask in asks:
+    for ask in {ask.sha256: ask for ask in asks}.values():
         counts = answers.known.get(ask.sha256)
         if counts is None:
             continue

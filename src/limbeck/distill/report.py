@@ -351,7 +351,7 @@ def summary_table(report: Figures) -> Table:
             arm = heldout[name]
             table.add_row(
                 label,
-                number(arm["kl_mean"], arm["kl_interval"]),
+                "–" if arm["kl_mean"] is None else number(arm["kl_mean"], arm["kl_interval"]),
                 percent(arm["top1_agreement"], arm["top1_interval"]),
                 number(arm["perplexity"]),
                 style="bold" if name == "student" else None,
