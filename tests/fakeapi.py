@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,7 +35,11 @@ class FakeApi:
 
 def message(text: str | None, *, model: str = "m", finish: str = "stop", **more: Any) -> Json:
     """Return a chat completion."""
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": text},
+        "finish_reason": finish,
+    }
     usage = {"prompt_tokens": 10, "completion_tokens": len((text or "").split()) + 1}
     return {"id": "1", "model": model, "choices": [choice], "usage": usage} | more
 
@@ -45,7 +49,7 @@ Answer = Callable[[Json, int], Said | Json]
 
 
 @contextmanager
-def serve(answer: Answer) -> Iterator[FakeApi]:
+def serve(answer: Answer) -> Generator[FakeApi]:
     """Run a server until the block ends."""
     lock = threading.Lock()
     now = 0
@@ -76,7 +80,7 @@ def serve(answer: Answer) -> Iterator[FakeApi]:
             self.wfile.write(data if said.cut is None else data[: said.cut])
             self.close_connection = self.close_connection or said.cut is not None
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
+        def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

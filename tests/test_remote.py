@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +197,7 @@ def test_likely_tokens_are_distilled_with_forward_kl(
     heldout = report["heldout"]
     assert heldout["knowledge"] == "likely_tokens"
     assert heldout["differences_of"] == "likelihood"
-    assert 0 < heldout["student"]["kl_mean"]
+    assert heldout["student"]["kl_mean"] > 0
     assert set(heldout["differences"]) == {"cross_entropy", "undistilled"}
     assert any("at least" in sentence for sentence in report["headline"])
     assert report["store"]["head_entries"] >= 5 * report["tokens"]["captured"]
@@ -237,7 +237,9 @@ def test_a_student_from_a_folder_and_one_from_scratch_need_no_teacher_here(
             capture(made, tmp_path / name)
             limbeck.distill(made, out=tmp_path / name, only="filter")
             limbeck.distill(made, out=tmp_path / name, only="build")
-    assert read_json(tmp_path / "scratch" / "steps" / "build.json")["facts"]["record"]["layers"] == 1
+    assert (
+        read_json(tmp_path / "scratch" / "steps" / "build.json")["facts"]["record"]["layers"] == 1
+    )
 
 
 # What stops a run.
@@ -269,40 +271,49 @@ def foreign_tokens(body: Json, number: int) -> Json:
     return value
 
 
+def always(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
+    """Return answers that are all the same."""
+
+    def answer(asked: Json, number: int) -> Said:
+        return Said(body, status, headers or {})
+
+    return answer
+
+
 @pytest.mark.parametrize(
     ("answer", "kind", "says"),
     [
         (no_logprobs, TeacherError, "top_logprobs and model m gives none"),
         (foreign_tokens, TokenizerMismatchError, "'zebra crossing', which the student's"),
-        (lambda b, n: message("Hi", model="cheap"), TeacherError, "answered as model cheap"),
+        (always(message("Hi", model="cheap")), TeacherError, "answered as model cheap"),
         (
-            lambda b, n: Said(b"<html>Please log in</html>", headers={"Content-Type": "text/html"}),
+            always(b"<html>Please log in</html>", headers={"Content-Type": "text/html"}),
             TeacherError,
             "a page, not JSON: Please log in",
         ),
-        (lambda b, n: Said({"error": {"message": "Pay first"}}, 402), RefusedError, "Pay first"),
+        (always({"error": {"message": "Pay first"}}, 402), RefusedError, "Pay first"),
         (
-            lambda b, n: Said({"error": {"message": "Training on outputs is not allowed"}}, 403),
+            always({"error": {"message": "Training on outputs is not allowed"}}, 403),
             RefusedError,
             "Training on outputs is not allowed",
         ),
         (
-            lambda b, n: Said({"error": {"code": "insufficient_quota", "message": "Used up"}}, 429),
+            always({"error": {"code": "insufficient_quota", "message": "Used up"}}, 429),
             RefusedError,
             "Used up",
         ),
         (
-            lambda b, n: Said({"error": "slow"}, 429, {"Retry-After": "4000"}),
+            always({"error": "slow"}, 429, {"Retry-After": "4000"}),
             TeacherError,
             "asks to wait 4000 s",
         ),
         (
-            lambda b, n: Said({"error": {"code": "context_length_exceeded"}}, 400),
+            always({"error": {"code": "context_length_exceeded"}}, 400),
             TeacherError,
             "in 12 the prompt did not fit",
         ),
-        (lambda b, n: message(""), TeacherError, "of 12 answers .* 12 were empty"),
-        (lambda b, n: message("x") | {"choices": []}, TeacherError, "12 were empty"),
+        (always(message("")), TeacherError, "of 12 answers .* 12 were empty"),
+        (always(message("x") | {"choices": []}), TeacherError, "12 were empty"),
     ],
     ids=[
         "no logprobs",
@@ -349,7 +360,18 @@ def test_some_prompts_beyond_the_context_are_counted_not_lost(
         capture(recipe(api.url, tiny_teacher_folder), tmp_path / "run")
     facts = read_json(tmp_path / "run" / "steps" / "capture.json")["facts"]
     assert (facts["beyond_context"], facts["empty_answers"]) == (3, 1)
+    assert facts["equal_answers"] == 0
     assert len(StoreReader(tmp_path / "run" / "store")) == PROMPTS - 4
+
+
+def test_a_server_that_does_not_sample_is_shown_by_equal_answers(
+    tiny_teacher_folder: Path, tmp_path: Path
+) -> None:
+    with serve(lambda body, n: message("Hello.")) as api:
+        made = recipe(api.url, tiny_teacher_folder, generate__samples=3)
+        capture(made, tmp_path / "run")
+    facts = read_json(tmp_path / "run" / "steps" / "capture.json")["facts"]
+    assert facts["equal_answers"] == PROMPTS * 2
 
 
 def test_half_a_response_is_asked_again(tiny_teacher_folder: Path, tmp_path: Path) -> None:

@@ -41,7 +41,9 @@ def test_sections_that_decide_nothing_may_change(tmp_path: Path) -> None:
     with open_run(tmp_path / "run", with_cost(2.0), free="limits"):
         pass
     with (
-        pytest.raises(RunError, match=r"another recipe \(teacher\.api\.url = 'a' there, 'b' here\)"),
+        pytest.raises(
+            RunError, match=r"another recipe \(teacher\.api\.url = 'a' there, 'b' here\)"
+        ),
         open_run(tmp_path / "run", with_cost(2.0, "b"), free="limits"),
     ):
         pass

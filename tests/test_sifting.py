@@ -222,7 +222,9 @@ def test_a_judge_that_refuses_stops_the_run_and_keeps_the_answers(
     tiny_teacher_folder: Path, base: Path
 ) -> None:
     def answer(body: Json, number: int) -> Said | Json:
-        return Said({"error": "no judging"}, 403) if body["model"] == "judge" else sums(body, number)
+        return (
+            Said({"error": "no judging"}, 403) if body["model"] == "judge" else sums(body, number)
+        )
 
     with serve(answer) as api:
         made = recipe(api.url, tiny_teacher_folder, filter=judge_rules(api.url))

@@ -6,19 +6,19 @@ from limbeck.artefact import sha256_file
 from limbeck.errors import FilterError
 from limbeck.verifier import as_verifier, load_verifier
 
-CODE = '''
+CODE = """
 LIMIT = 5
 
 def short(candidate):
     return len(candidate) < LIMIT
 
 half = 0.5
-'''
+"""
 
 
 def test_a_function_is_run_from_the_file_that_is_named(tmp_path: Path) -> None:
     path = tmp_path / "checks.py"
-    path.write_text(CODE)
+    path.write_text(CODE, encoding="utf-8")
     verifier = load_verifier(f"{path}:short")
     assert verifier.call("abc") is True
     assert verifier.call("abcdef") is False
@@ -42,9 +42,9 @@ def test_what_cannot_be_run_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str, says: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("checks.py").write_text(CODE)
-    Path("broken.py").write_text("1 / 0")
-    Path("odd.py").write_text("def short(:")
+    Path("checks.py").write_text(CODE, encoding="utf-8")
+    Path("broken.py").write_text("1 / 0", encoding="utf-8")
+    Path("odd.py").write_text("def short(:", encoding="utf-8")
     with pytest.raises(FilterError, match=says):
         load_verifier(spec)
 

@@ -330,7 +330,7 @@ def _capture_remotely(flow: Distillation) -> Mapping[str, Any]:
     if api is None:
         raise TeacherError(f"{recipe.teacher.model} is not behind an API")
     asked = (
-        remote.score_asks(_documents(flow), recipe, api.prompt_logprobs or 1)
+        remote.score_asks(_documents(flow), recipe, api)
         if recipe.generate is None
         else remote.answer_asks(_prompts(flow), recipe, api, recipe.generate)
     )

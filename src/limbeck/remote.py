@@ -41,12 +41,14 @@ JUDGEMENTS = "answers/judge.jsonl"
 
 @dataclass
 class Drops:
-    """Answers of which no document was made; grows."""
+    """Answers of which no document was made, and those that say nothing new; grows."""
 
     empty_answers: int = 0
     """The model wrote nothing."""
     beyond_context: int = 0
     """The prompt does not fit into the model's context."""
+    equal_answers: int = 0
+    """Equal to an earlier answer to the same prompt. They stay; many of them say that the server does not sample."""
 
     def as_dict(self) -> dict[str, int]:
         """Return the counts by name."""
@@ -128,6 +130,7 @@ def answer_asks(
                 seed=_seed_of(recipe.seed, prompt.key, sample) if api.send_seed else None,
                 top_logprobs=api.top_logprobs,
                 length_key=api.length_key,
+                extra=api.extra,
             ),
         )
         for prompt in prompts
@@ -142,11 +145,15 @@ def _seed_of(seed: int, key: str, sample: int) -> int:
 
 
 def score_asks(
-    documents: Sequence[Document], recipe: Recipe, entries: int
+    documents: Sequence[Document], recipe: Recipe, api: ApiRecipe
 ) -> list[tuple[Document, Ask]]:
     """Return the requests of a run in which the teacher scores given text."""
     model = model_name(recipe.teacher.model) or recipe.teacher.model
-    return [(d, score_ask(model, d.tokens_T.tolist(), prompt_logprobs=entries)) for d in documents]
+    entries = api.prompt_logprobs or 1
+    return [
+        (d, score_ask(model, d.tokens_T.tolist(), prompt_logprobs=entries, extra=api.extra))
+        for d in documents
+    ]
 
 
 def hearing_of(recipe: Recipe, api: ApiRecipe, reader: LocalModel) -> Hearing:
@@ -177,6 +184,7 @@ def documents(
         TokenizerMismatchError: The API's tokens are not the student's.
         TeacherError: An answer makes no sense.
     """
+    written: set[tuple[str, str]] = set()
     for what, ask in asked:
         completion = answers.get(ask.sha256)
         if completion is None:
@@ -187,10 +195,12 @@ def documents(
             yield hear_scores(what, completion, heard.hearing)
         elif not completion.text:
             heard.drops.empty_answers += 1
-        elif completion.choices is not None and heard.hearing.vocabulary is not None:
-            yield hear_choices(what, completion, heard.hearing)
         else:
-            yield hear_text(what, completion, heard.hearing)
+            mark = (ask.prompt_sha256, completion.text)
+            heard.drops.equal_answers += mark in written
+            written.add(mark)
+            known = completion.choices is not None and heard.hearing.vocabulary is not None
+            yield (hear_choices if known else hear_text)(what, completion, heard.hearing)
 
 
 def write_store(

@@ -140,6 +140,7 @@ def _question(recipe: JudgeRecipe, candidate: Candidate, seed: int) -> Ask:
         temperature=0.0,
         seed=seed if recipe.api.send_seed else None,
         length_key=recipe.api.length_key,
+        extra=recipe.api.extra,
     )
 
 

@@ -27,7 +27,9 @@ def test_options_are_sent_where_they_are_asked_for() -> None:
         seed=3,
         top_logprobs=5,
         length_key="max_completion_tokens",
+        extra={"reasoning_effort": "low"},
     )
+    assert ask.body["reasoning_effort"] == "low"
     assert (ask.body["seed"], ask.body["logprobs"], ask.body["top_logprobs"]) == (3, True, 5)
     assert ask.body["max_completion_tokens"] == 7
     assert "max_tokens" not in ask.body

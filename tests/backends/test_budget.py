@@ -15,9 +15,7 @@ def test_prices_for_a_million_tokens_are_exact() -> None:
     limit=st.floats(0, 10),
     requests=st.lists(st.tuples(st.integers(0, 10**13), st.floats(0, 1)), max_size=40),
 )
-def test_spending_never_passes_the_limit(
-    limit: float, requests: list[tuple[int, float]]
-) -> None:
+def test_spending_never_passes_the_limit(limit: float, requests: list[tuple[int, float]]) -> None:
     budget = Budget(limit)
     for worst, share in requests:
         try:

@@ -258,7 +258,9 @@ JSON = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["choices", "message", "content", "logprobs", "error", "model", "usage"]),
+            st.sampled_from(
+                ["choices", "message", "content", "logprobs", "error", "model", "usage"]
+            ),
             inner,
             max_size=4,
         )

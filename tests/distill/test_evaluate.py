@@ -333,7 +333,7 @@ def told(teacher: LlamaForCausalLM, texts: list[Document], entries: int) -> list
         ids: list[list[int]] = []
         for probs_V, realised in zip(probs_NV, next_N.tolist(), strict=True):
             best = set(probs_V.topk(entries).indices.tolist()) | {realised} if entries else set()
-            ids.append(sorted(best, key=lambda i: -float(probs_V[i])))  # noqa: B023
+            ids.append(sorted(best, key=lambda i: -float(probs_V[i])))
         flat = [float(probs_NV[n, i]) for n, row in enumerate(ids) for i in row]
         targets = sparsify_known(
             np.array([len(row) for row in ids], dtype=np.int64),
@@ -435,7 +435,15 @@ def test_on_text_that_the_teacher_wrote_likelihood_tells_the_difference_in_kl() 
     ]
     arms = {"student": near, "other": far}
     exact = measure(teacher, arms, texts, 4096).differences[0].kl
-    told_of = [Taught(t, sparsify(torch.zeros(24, VOCABULARY).log_softmax(-1), None, StoreSpec(), torch.Generator())) for t in texts]
+    told_of = [
+        Taught(
+            t,
+            sparsify(
+                torch.zeros(24, VOCABULARY).log_softmax(-1), None, StoreSpec(), torch.Generator()
+            ),
+        )
+        for t in texts
+    ]
     estimate = predict(arms, told_of, "text").differences[0].kl
     assert estimate.interval is not None
     low, high = estimate.interval

@@ -133,8 +133,12 @@ def test_a_verifier_that_fails_or_says_neither_yes_nor_no_stops() -> None:
 
     with pytest.raises(FilterError, match=r"failed on an answer to 'Is it\?': KeyError"):
         reason(candidate(), verify=broken)
+
+    def wordy(one: Candidate) -> str:
+        return "False"
+
     with pytest.raises(FilterError, match="must return True or False, got 'False'"):
-        reason(candidate(), verify=lambda one: "False")
+        reason(candidate(), verify=wordy)
 
 
 def test_matching_needs_references() -> None:
@@ -228,5 +232,3 @@ def test_every_reason_has_words() -> None:
     from typing import get_args
 
     assert set(REASONS) == set(get_args(Reason))
-
-

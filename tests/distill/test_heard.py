@@ -132,9 +132,7 @@ def test_likely_tokens_are_those_of_the_model_and_the_rest_is_tail(
     ears = hearing(tokenizer, entries)
     ended = 0
     for seed in range(40):
-        ask = chat_ask(
-            "m", TURNS, max_tokens=12, temperature=1.6, seed=seed, top_logprobs=entries
-        )
+        ask = chat_ask("m", TURNS, max_tokens=12, temperature=1.6, seed=seed, top_logprobs=entries)
         value = chat(dict(ask.body), 0)
         assert isinstance(value, dict)
         completion = received(value, ask)

@@ -40,9 +40,7 @@ def candidate(*turns: Message, answer: str = "It is {late}.") -> Candidate:
         ("nan", None),
     ],
 )
-def test_a_score_is_a_number_on_the_scale_and_nothing_else(
-    reply: str, score: float | None
-) -> None:
+def test_a_score_is_a_number_on_the_scale_and_nothing_else(reply: str, score: float | None) -> None:
     assert read_score(reply, judge()) == score
 
 

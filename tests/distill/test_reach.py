@@ -35,6 +35,8 @@ def test_a_teacher_behind_an_api_needs_no_more_than_this() -> None:
         ({"teacher__model": "packaged:m"}, "goes with a model openai:NAME"),
         ({"teacher__api": {"base_url": "https://u:p@x/v1"}}, "key_variable"),
         ({"teacher__api__key_variable": "sk-123"}, "key_variable"),
+        ({"teacher__api__extra": {"temperature": 1.0}}, "has temperature in extra"),
+        ({"teacher__api__extra": {"stream": True}}, "has stream in extra"),
         ({"teacher__api__limits__max_cost": 1.0}, "needs prompt_price"),
         ({"loss__kind": "forward_kl"}, 'set loss.kind = "cross_entropy"'),
         ({"loss__kind": "jsd", "teacher__api__top_logprobs": 5}, "forward_kl and cross_entropy"),

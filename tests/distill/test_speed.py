@@ -168,9 +168,7 @@ def test_timing_nothing_is_an_error() -> None:
 def test_a_model_alone_is_timed_without_its_first_use() -> None:
     clock = Clock()
     model = Timed(clock, seconds=0.5, first=100.0)
-    spread = measure_alone(
-        model, [[1, 2]], tokens=4, rounds=3, clock=clock, progress=Silent()
-    )
+    spread = measure_alone(model, [[1, 2]], tokens=4, rounds=3, clock=clock, progress=Silent())
     assert (spread.low, spread.median, spread.high) == (2.0, 2.0, 2.0)
     with pytest.raises(RunError, match="needs a prompt"):
         measure_alone(model, [[]], tokens=4, rounds=3, clock=clock, progress=Silent())

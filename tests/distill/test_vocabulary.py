@@ -15,7 +15,7 @@ def pieces() -> Any:
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))  # noqa: S106 (a token)
     tokenizer.normalizer = normalizers.Replace(" ", "\u2581")
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
@@ -34,7 +34,7 @@ def pieces() -> Any:
     content = json.loads(tokenizer.to_str())
     content["added_tokens"] = [t for t in content["added_tokens"] if "<0x" not in t["content"]]
     made = Tokenizer.from_str(json.dumps(content))
-    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", eos_token="</s>")
+    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", eos_token="</s>")  # noqa: S106 (a token)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -78,8 +78,8 @@ def test_a_vocabulary_without_bytes_is_refused() -> None:
     from tokenizers import Tokenizer, decoders, models
     from transformers import PreTrainedTokenizerFast
 
-    words = Tokenizer(models.WordPiece({"[UNK]": 0, "mill": 1, "##er": 2}, unk_token="[UNK]"))
+    words = Tokenizer(models.WordPiece({"[UNK]": 0, "mill": 1, "##er": 2}, unk_token="[UNK]"))  # noqa: S106 (a token)
     words.decoder = decoders.WordPiece()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]")  # noqa: S106 (a token)
     with pytest.raises(TokenizerMismatchError, match="decoder is WordPiece"):
         read_vocabulary(tokenizer)

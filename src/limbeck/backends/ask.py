@@ -31,6 +31,11 @@ class Ask:
         return sha256_json({"path": self.path, "body": dict(self.body), "sample": self.sample})
 
     @property
+    def prompt_sha256(self) -> str:
+        """Hash of what is asked, whatever the sample: equal for answers to one prompt."""
+        return sha256_json(self.body.get("messages", self.body.get("prompt")))
+
+    @property
     def model(self) -> str:
         """The model's name at the server."""
         return str(self.body["model"])
@@ -67,6 +72,7 @@ def chat_ask(
     seed: int | None = None,
     top_logprobs: int | None = None,
     length_key: str = "max_tokens",
+    extra: Mapping[str, Any] | None = None,
 ) -> Ask:
     """Return the request for an answer to a conversation.
 
@@ -79,8 +85,10 @@ def chat_ask(
         seed: Sent where it is given; servers may heed it or not.
         top_logprobs: Ask for that many of the likeliest tokens at every place; None for text alone.
         length_key: What the server calls `max_tokens`.
+        extra: Further fields.
     """
     body: dict[str, Any] = {
+        **(extra or {}),
         "model": model,
         "messages": [turn.as_dict() for turn in turns],
         length_key: max_tokens,
@@ -93,12 +101,19 @@ def chat_ask(
     return Ask("chat/completions", body, sample)
 
 
-def score_ask(model: str, tokens: Sequence[int], *, prompt_logprobs: int) -> Ask:
+def score_ask(
+    model: str,
+    tokens: Sequence[int],
+    *,
+    prompt_logprobs: int,
+    extra: Mapping[str, Any] | None = None,
+) -> Ask:
     """Return the request, in vLLM's extension of the protocol, that scores given tokens.
 
     The server writes one token more, for it must write one; that is thrown away.
     """
-    body = {
+    body: dict[str, Any] = {
+        **(extra or {}),
         "model": model,
         "prompt": list(tokens),
         "max_tokens": 1,

@@ -1,11 +1,34 @@
 """Whether a recipe asks a teacher behind an API for what such a teacher can give, before anything is sent."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the recipe checks itself through this module
     from limbeck.distill.recipe import ApiRecipe, Recipe
 
 _OPENAI = "openai:"
+
+
+_OURS = (
+    "model",
+    "messages",
+    "prompt",
+    "max_tokens",
+    "max_completion_tokens",
+    "temperature",
+    "seed",
+    "n",
+    "stream",
+)
+_OURS_TOO = ("logprobs", "top_logprobs", "prompt_logprobs", "user")
+
+
+def check_extra(extra: Mapping[str, object]) -> None:
+    """Raise ValueError where further fields of a request would change what other keys of the recipe say."""
+    if taken := [name for name in extra if name in (*_OURS, *_OURS_TOO)]:
+        raise ValueError(
+            f"has {taken[0]} in extra, which Limbeck sends itself or must not: use the recipe's own key for it"
+        )
 
 
 def check_reached(model: str, api: object | None) -> None:

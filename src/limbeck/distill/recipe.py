@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from limbeck.address import check_address
 from limbeck.artefact import sha256_json
-from limbeck.distill.reach import check_reached, check_remote
+from limbeck.distill.reach import check_extra, check_reached, check_remote
 from limbeck.errors import RecipeError
 
 Dtype = Literal["float32", "bfloat16"]
@@ -107,11 +107,14 @@ class ApiRecipe(_Section):
     """Send a seed with every request; some servers refuse the field."""
     length_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """What the server calls the longest answer."""
+    extra: dict[str, str | int | float | bool] = {}
+    """Further fields of every request, for a server that wants them."""
     limits: LimitsRecipe = LimitsRecipe()
 
     @model_validator(mode="after")
     def _plain_address(self) -> "ApiRecipe":
         check_address(self.base_url)
+        check_extra(self.extra)
         return self
 
 

@@ -47,6 +47,7 @@ _COUNTS = {
     "cut_answers": "Answers cut at their length",
     "empty_answers": "Dropped: answers without text",
     "beyond_context": "Dropped: prompts that do not fit into the API's context",
+    "equal_answers": "Answers equal to an earlier one to the same prompt",
     "unknown_ends": "Ends of turns without a stated distribution, learned as realised tokens",
     "foreign_tokens": "Likely tokens that the student lacks; their mass stays in the tail",
 }

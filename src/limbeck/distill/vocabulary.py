@@ -55,7 +55,6 @@ def _speller(content: Mapping[str, Any], tokenizer: Any) -> Callable[[str], byte
     if "ByteLevel" in kinds:
         letters = _byte_letters()
 
-
         def spell(token: str) -> bytes:
             return bytes(letters[c] for c in token)
 

@@ -254,7 +254,9 @@ def test_a_store_keeps_known_tokens_and_realised_ones_side_by_side(tmp_path: Pat
             spec,
             torch.Generator().manual_seed(number),
         )
-        taught.append(Taught(Document(tokens_T, loss_T, number % 2 == 0, f"{number:064x}"), targets))
+        taught.append(
+            Taught(Document(tokens_T, loss_T, number % 2 == 0, f"{number:064x}"), targets)
+        )
     writer = StoreWriter(tmp_path, spec, vocabulary=99, tokenizer_sha256="t", teacher={})
     with writer:
         for one in taught:
