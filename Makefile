@@ -38,7 +38,7 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(PIP) install -c constraints.txt --group dev -e '.[distill,datasets]'
+	$(PIP) install -c constraints.txt --group dev -e '.[distill,datasets,api]'
 	@touch $@
 
 clean:

