@@ -336,7 +336,7 @@ def test_other_weights_than_were_captured_are_refused(
     teacher, run = tmp_path / "teacher", tmp_path / "run"
     shutil.copytree(tiny_teacher_folder, teacher)
     made = recipe(teacher)
-    for step in ("corpus", "terms", "capture", "build", "train"):
+    for step in ("corpus", "terms", "capture", "filter", "build", "train"):
         limbeck.distill(made, out=run, only=step)
     weights = teacher / "model.safetensors"
     data = bytearray(weights.read_bytes())

@@ -1,23 +1,22 @@
 """Filters on whole runs: of a teacher behind an API, and of one that is here."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from typer.testing import CliRunner
 
 import limbeck
 from fakeapi import Json, Said, message, serve
 from limbeck.artefact import hash_tree, read_json
+from limbeck.cli import app
 from limbeck.distill.filter import Candidate
 from limbeck.distill.recipe import Recipe, parse_recipe
 from limbeck.errors import FilterError, RecipeError, RunError, TeacherError, TermsError
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "report.schema.json"
-LIMBECK = str(Path(sys.executable).with_name("limbeck"))
 SAMPLES = 3
 
 
@@ -93,17 +92,25 @@ def test_only_right_and_finished_answers_train_and_the_counts_are_in_the_report(
 def test_a_filter_changes_without_asking_the_teacher_again(
     tiny_teacher_folder: Path, base: Path
 ) -> None:
+    kept: list[int] = []
+    stores: list[Any] = []
     with serve(sums) as api:
-        run_to("capture", recipe(api.url, tiny_teacher_folder), base / "run", base)
-        asked = len(api.requests)
-        run_to("filter", recipe(api.url, tiny_teacher_folder), base / "one", base)
-    before = hash_tree(base / "run" / "store")
-    assert len(api.requests) == asked * 2
-    limbeck.distill(
-        recipe(api.url, tiny_teacher_folder), out=base / "run", base=base, only="filter"
-    )
-    assert read_json(base / "run" / "filter.json") == {"documents": 36, "kept": None}
-    assert hash_tree(base / "run" / "store") == before
+        for rules in (None, {"finished": True}, {"pattern": r"is \d$"}):
+            made = recipe(api.url, tiny_teacher_folder, filter=rules)
+            run_to("filter", made, base / "run", base)
+            found = read_json(base / "run" / "filter.json")
+            kept.append(len(found["kept"]) if found["kept"] else found["documents"])
+            stores.append(hash_tree(base / "run" / "store"))
+        assert len(api.requests) == 36
+        run_to("build", made, base / "run", base)
+        again = recipe(api.url, tiny_teacher_folder, filter={"finished": True})
+        with pytest.raises(RunError, match=r"filter\.finished = False there, True here"):
+            run_to("filter", again, base / "run", base)
+    assert stores[0] == stores[1] == stores[2]
+    assert kept[0] == 36
+    assert 0 < kept[1] < 36
+    assert 0 < kept[2] < 36
+    assert kept[1] != kept[2]
 
 
 def test_a_filter_that_rejects_everything_is_an_error_with_the_counts(
@@ -198,6 +205,8 @@ def test_a_judges_scores_choose_and_its_other_replies_are_counted_apart(
         assert len(api.requests) == asked
     report = read_json(base / "run" / "report.json")
     Draft202012Validator(read_json(SCHEMA)).validate(report)
+    terms = read_json(base / "run" / "judge_terms.json")
+    assert (terms["licence"], terms["outputs_may_train"]) == ("MIT", "yes")
     rejected = report["filter"]["rejected"]
     assert rejected["judge_unparsed"] == SAMPLES
     assert rejected["judge_score"] > 0
@@ -251,7 +260,7 @@ def test_a_teacher_that_is_here_is_filtered_too(tiny_teacher_folder: Path, base:
 
 
 def test_the_command_line_runs_the_function_that_it_names(
-    tiny_teacher_folder: Path, base: Path
+    tiny_teacher_folder: Path, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (base / "checks.py").write_text(
         "def right(candidate):\n    return candidate.answer == candidate.reference\n"
@@ -284,14 +293,9 @@ speed_rounds = 3
 speed_tokens = 2
 '''
         (base / "recipe.toml").write_text(text)
-        done = subprocess.run(
-            [LIMBECK, "distill", "recipe.toml", "--verify", "checks.py:right"],
-            cwd=base,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert done.returncode == 0, done.stderr
-    assert "refused by the verifier" in " ".join(done.stdout.split())
+        monkeypatch.chdir(base)
+        done = CliRunner().invoke(app, ["distill", "recipe.toml", "--verify", "checks.py:right"])
+    assert done.exit_code == 0, done.output
+    assert "refused by the verifier" in " ".join(done.output.split())
     stamp = read_json(base / "runs" / "cli" / "steps" / "filter.json")
     assert stamp["facts"]["verifier"]["name"] == "checks.py:right"

@@ -30,7 +30,7 @@ from limbeck.distill.forward import check_packs, split
 from limbeck.distill.modelcard import Origin, model_card
 from limbeck.distill.objective import LossSpec, check_supported
 from limbeck.distill.positions import Selection, objective_notes
-from limbeck.distill.recipe import FREE, FilterRecipe, Recipe
+from limbeck.distill.recipe import LIMITS, FilterRecipe, JudgeRecipe, Recipe
 from limbeck.distill.report import (
     Sample,
     Seconds,
@@ -65,6 +65,7 @@ STUDENT = "student"
 UNDISTILLED = "controls/undistilled"
 CROSS_ENTROPY = "controls/cross_entropy"
 _FILTERED = "filter.json"
+_JUDGE_TERMS = "judge_terms.json"
 _CALIBRATION_DOCUMENTS = 64
 _PILOT_DOCUMENTS = 8
 _PART_SEED = 1_000_000_007
@@ -221,18 +222,24 @@ def _documents(flow: Distillation) -> list[Document]:
 
 
 def _check_terms(flow: Distillation) -> Mapping[str, Any]:
-    teacher, today = flow.named_teacher, datetime.now(UTC).date()
+    teacher = flow.named_teacher
     terms = check_terms(
         flow.recipe.teacher.terms,
         model_licence=teacher.licence,
         teacher=teacher.name,
-        today=today,
+        today=datetime.now(UTC).date(),
     )
     judge = None if flow.recipe.filter is None else flow.recipe.filter.judge
-    if judge is not None:  # its outputs decide what trains the student
-        check_terms(judge.terms, model_licence=None, teacher=f"judge {judge.model}", today=today)
+    if judge is not None:  # refused now rather than after capture
+        _judge_terms(judge)
     write_json(flow.run.path("terms.json"), terms.as_dict())
     return {"weights_sha256": teacher.weights_sha256, "source": teacher.source}
+
+
+def _judge_terms(judge: JudgeRecipe) -> Terms:
+    """Return under which terms a judge's outputs may decide what trains the student, or refuse."""
+    today, name = datetime.now(UTC).date(), f"judge {judge.model}"
+    return check_terms(judge.terms, model_licence=None, teacher=name, today=today)
 
 
 # capture
@@ -418,6 +425,8 @@ def _filter(flow: Distillation) -> Mapping[str, Any]:
     sifted, judge = None, None
     flow.progress.begin("filter", None, "")
     if rules is not None:
+        if rules.judge is not None:
+            write_json(flow.run.path(_JUDGE_TERMS), _judge_terms(rules.judge).as_dict())
         found = candidates(documents, _prompts(flow), flow.base_model.tokenizer, _ends(flow))
         sifted, judge = sift(
             rules,
@@ -865,7 +874,7 @@ def _deciding(value: Any) -> Any:
     """Return JSON values of a recipe without the sections that say how fast and for how much an API is asked."""
     if not isinstance(value, Mapping):
         return value
-    return {k: _deciding(v) for k, v in value.items() if k != FREE}
+    return {k: _deciding(v) for k, v in value.items() if k != LIMITS}
 
 
 STEPS: tuple[Step[Distillation], ...] = (
@@ -898,7 +907,7 @@ STEPS: tuple[Step[Distillation], ...] = (
         name="filter",
         needs=("corpus", "terms", "capture"),
         decided_by=_filter_decided_by,
-        outputs=(_FILTERED,),
+        outputs=(_FILTERED, _JUDGE_TERMS),
         partial=(),
         work=_filter,
     ),
@@ -939,6 +948,8 @@ STEPS: tuple[Step[Distillation], ...] = (
 
 BINDING = ("capture", "filter", "build", "train", "evaluate", "report")
 """Steps after whose beginning a run's folder belongs to its recipe."""
+FREE = {LIMITS: (), "filter": ("build", "train", "evaluate", "report")}
+"""Sections that bind only once one of these steps has begun; limits never do."""
 
 
 def distil(flow: Distillation, only: str | None) -> None:

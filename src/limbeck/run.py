@@ -3,6 +3,7 @@
 import fcntl
 import shutil
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +122,7 @@ def open_run(
     recipe: Mapping[str, Any],
     *,
     binding: Sequence[str] | None = None,
-    free: str | None = None,
+    free: Mapping[str, Sequence[str]] | None = None,
 ) -> Generator[Run]:
     """Open a run's folder for writing, or make it; one process at a time.
 
@@ -130,7 +131,8 @@ def open_run(
         recipe: The recipe as JSON values.
         binding: Steps that bind the folder to its recipe once they have begun; before that the recipe may
             still change. None binds it from the start.
-        free: Sections of this name, wherever they lie in the recipe, may change at any time.
+        free: Names of sections, wherever they lie in the recipe, that may change until one of the given steps has
+            begun; at any time where none is given.
 
     Raises:
         RunError: The folder holds another recipe's run, something else, or another process writes there.
@@ -138,7 +140,12 @@ def open_run(
     known = folder / "recipe.json"
     if known.is_file():
         if binding is None or any(_begun_or_done(folder, step) for step in binding):
-            _check_same(folder, _read_recipe(known), recipe, free)
+            loose = {
+                section
+                for section, steps in (free or {}).items()
+                if not any(_begun_or_done(folder, step) for step in steps)
+            }
+            _check_same(folder, _read_recipe(known), recipe, loose)
     elif folder.is_dir() and any(folder.iterdir()):
         raise RunError(f"{folder} is not empty and holds no Limbeck run; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
@@ -188,10 +195,10 @@ def _counts(below: str) -> bool:
 
 
 def _check_same(
-    folder: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any], free: str | None
+    folder: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any], loose: AbstractSet[str]
 ) -> None:
     left, right = dict(_leaves(theirs)), dict(_leaves(ours))
-    binding = (k for k in left.keys() | right.keys() if free not in k.split("."))
+    binding = (k for k in left.keys() | right.keys() if loose.isdisjoint(k.split(".")))
     changed = sorted(k for k in binding if left.get(k) != right.get(k))
     if not changed:
         return

@@ -48,8 +48,8 @@ def distill(
     Raises:
         LimbeckError: Anything the user can mend; the message says what and how.
     """
-    from limbeck.distill.recipe import FREE, load_recipe
-    from limbeck.distillation import BINDING, Distillation, distil
+    from limbeck.distill.recipe import load_recipe
+    from limbeck.distillation import BINDING, FREE, Distillation, distil
 
     if isinstance(recipe, str | Path):
         base = Path(recipe).parent if base is None else base

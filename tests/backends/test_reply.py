@@ -132,6 +132,14 @@ def test_a_429_that_means_later_waits_as_long_as_the_server_asks() -> None:
     assert again(read(body, status=429, retry_after="Mon, 23 Nov 2026 12:00:00 GMT")).after == 0
 
 
+def test_a_rate_limit_that_advertises_a_larger_one_means_later() -> None:
+    said = "Rate limit reached: 3 / min. Please add a payment method to increase your rate limit."
+    body = {"error": {"code": "rate_limit_exceeded", "type": "requests", "message": said}}
+    assert again(read(body, status=429)).why.endswith("increase your rate limit")
+    body["error"]["message"] = "Your use was suspended."
+    assert isinstance(stop(read(body, status=429)), RefusedError)
+
+
 @pytest.mark.parametrize("status", [408, 500, 502, 503, 504, 529])
 def test_a_busy_server_is_asked_again(status: int) -> None:
     assert again(read({"error": "busy"}, status=status, retry_after="3")).after == 3

@@ -48,6 +48,8 @@ def test_a_teacher_behind_an_api_needs_no_more_than_this() -> None:
             "with coarse_tail",
         ),
         ({"capture__temperature": 2.0}, "temperature"),
+        ({"capture__bytes_per_token": 8.0}, "has capture.bytes_per_token"),
+        ({"capture__max_head": 4}, "has capture.max_head"),
         ({"capture__workers": 2}, r"capture\.workers = 1"),
         ({"student": {"layers": 2}}, "needs student.base"),
         ({"student": {"init": "folder", "folder": "x", "base": "y"}}, "has student.base"),

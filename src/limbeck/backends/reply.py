@@ -20,9 +20,9 @@ _BUSY = frozenset({408, 409, 425, 500, 502, 503, 504, 520, 522, 524, 529})
 _REFUSED = frozenset({401, 402, 403})
 _TOO_LARGE = frozenset({400, 413, 422})
 _ENDED = {"eos": "stop", "eos_token": "stop", "end_turn": "stop", "max_tokens": "length"}
+_FORBIDDEN = re.compile(r"suspend|terminat|not (allow|permit|authori)|forbid|denied", re.IGNORECASE)
 _QUOTA = re.compile(
-    r"quota|billing|credit|payment|insufficient|suspend|terminat|not (allow|permit|authori)|forbid|denied",
-    re.IGNORECASE,
+    rf"quota|billing|credit|payment|insufficient|{_FORBIDDEN.pattern}", re.IGNORECASE
 )
 _CONTEXT = re.compile(
     r"context.?(length|size|window)|prompt is too long|too many tokens|maximum (model )?length",
@@ -90,7 +90,7 @@ def read_reply(
 def _read_failure(ask: Ask, reply: Reply, where: str, now: datetime) -> Outcome:
     said, code = _words(reply.body)
     heard = f"{where} answers {reply.status} for model {ask.model}: {said}"
-    if reply.status in _REFUSED or (reply.status == 429 and _QUOTA.search(f"{code} {said}")):
+    if _is_no(reply.status, code, said):
         return Stop(RefusedError(f"{heard}. Limbeck stops here and does not try again"))
     if reply.status in _TOO_LARGE and _CONTEXT.search(f"{code} {said}"):
         return Answered(Completion("", "beyond_context", ask.model, 0, 0))
@@ -107,6 +107,18 @@ def _read_failure(ask: Ask, reply: Reply, where: str, now: datetime) -> Outcome:
             )
         )
     return Stop(TeacherError(heard))
+
+
+def _is_no(status: int, code: str, said: str) -> bool:
+    """Tell whether a server says no to us, not merely later.
+
+    Of the replies with 429 those that call themselves a rate limit mean later, though they may advertise
+    a larger one for payment; where neither code nor words tell, it is later too.
+    """
+    if status != 429:
+        return status in _REFUSED
+    words = _FORBIDDEN if "rate_limit" in code.lower() else _QUOTA
+    return words.search(f"{code} {said}") is not None
 
 
 def _retry_after(headers: Mapping[str, str], now: datetime) -> float | None:

@@ -9,6 +9,14 @@ if TYPE_CHECKING:  # the recipe checks itself through this module
 _OPENAI = "openai:"
 
 
+_DENSE = (
+    "head_threshold",
+    "max_head",
+    "tail_samples",
+    "tail_weight",
+    "bytes_per_token",
+    "max_gradient_mse",
+)
 _OURS = (
     "model",
     "messages",
@@ -57,6 +65,14 @@ def check_remote(recipe: "Recipe") -> None:
         raise ValueError(
             f"needs capture.workers = 1 with an API, got {recipe.capture.workers}; "
             "teacher.api.limits.concurrency says how many requests are under way at once"
+        )
+    from limbeck.distill.recipe import CaptureRecipe  # the recipe imports this module
+
+    usual = CaptureRecipe()
+    if changed := [n for n in _DENSE if getattr(recipe.capture, n) != getattr(usual, n)]:
+        raise ValueError(
+            f"has capture.{changed[0]}, which says what to keep of a whole distribution; of an API's words everything "
+            "is kept"
         )
     _check_said(recipe, api)
 

@@ -31,7 +31,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
-FREE = "limits"
+LIMITS = "limits"
 """Sections of this name decide no output, so they may change while a run is unfinished."""
 
 Price = Annotated[float, Field(ge=0)]
