@@ -25,7 +25,7 @@ PAGE = (ROOT / "docs" / "api-teachers.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"```sh\n(.*?)```", PAGE, flags=re.DOTALL)
 TABLES = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
 PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-PATIENCE_S = 600
+PATIENCE_S = 1400
 
 
 def command(start: str) -> str:
@@ -132,7 +132,7 @@ def _is_up(url: str) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3000)
 def test_its_commands_distil_a_real_server_as_printed(served: Path) -> None:
     done = sh(command("limbeck distill recipes"), served)
     assert done.returncode == 0, done.stderr
@@ -140,10 +140,10 @@ def test_its_commands_distil_a_real_server_as_printed(served: Path) -> None:
     report = read_json(run / "report.json")
     schema = read_json(ROOT / "docs" / "report.schema.json")
     Draft202012Validator(schema).validate(report)
-    assert report["api"]["requests"] == 64
+    assert report["api"]["requests"] == 48
     assert report["api"]["models"] == ["smollm2@main"]
-    assert report["corpus"]["equal_answers"] < 16
-    assert sum(report["filter"]["kept"].values()) > 20
+    assert report["corpus"]["equal_answers"] < 12
+    assert sum(report["filter"]["kept"].values()) > 15
     assert report["verdicts"]["undistilled"]["verdict"] == "better"
     # A second call asks nobody: the server's log grows by nothing.
     before = (served / "server.log").read_text(encoding="utf-8").count("POST")
