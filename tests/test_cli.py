@@ -195,7 +195,7 @@ def test_a_recipe_that_is_missing_or_no_toml_is_named(tmp_path: Path) -> None:
 
 def test_an_unknown_step_is_refused_with_the_known_ones(fresh: Path) -> None:
     answer = limbeck("distill", "recipe.toml", "--only", "training", cwd=fresh)
-    assert "corpus, terms, capture, build, train, evaluate, report" in sentence(answer)
+    assert "corpus, terms, capture, filter, build, train, evaluate, report" in sentence(answer)
 
 
 @pytest.mark.parametrize(
@@ -412,7 +412,7 @@ def test_a_finished_run_is_not_done_again(place: Path) -> None:
     before = hash_tree(place / "run")
     answer = limbeck("distill", "recipe.toml", "--out", "run", cwd=place)
     assert answer.code == 0, answer.err
-    assert answer.err.count("skipped, already done") == 7
+    assert answer.err.count("skipped, already done") == 8
     assert hash_tree(place / "run") == before
 
 

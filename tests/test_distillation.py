@@ -176,7 +176,7 @@ def test_workers_side_by_side_capture_every_document_once_and_unpack_every_part(
     assert not list(run.glob(".capture*"))
     shutil.rmtree(run / ".unpacked")
     monkeypatch.setattr("limbeck.distillation._UNPACKED_ALONE", 0)
-    limbeck.distill(made, out=run, only="build")
+    limbeck.distill(made, out=run, only="filter")
     assert len(list((run / ".unpacked").glob("*/part-*"))) == 3
 
 
@@ -196,7 +196,7 @@ def test_a_disk_without_room_for_the_unpacked_targets_is_told_of(
     with pytest.raises(
         RunError, match=r"unpacking the targets of .* and its disk has 0\.0 GB free"
     ):
-        limbeck.distill(made, out=run, only="build")
+        limbeck.distill(made, out=run, only="filter")
 
 
 def test_the_number_of_parts_does_not_decide_what_the_teacher_says_of_a_text(
@@ -293,7 +293,7 @@ def test_supervised_training_is_the_cross_entropy_control_without_a_teacher_that
 ) -> None:
     gold = _counting(tmp_path)
     taught = recipe(tiny_teacher_folder, **gold)
-    for step in ("corpus", "terms", "capture", "build", "train"):
+    for step in ("corpus", "terms", "capture", "filter", "build", "train"):
         limbeck.distill(taught, out=tmp_path / "taught", base=tmp_path, only=step)
 
     def refuse(*_: Any, **__: Any) -> None:
@@ -453,7 +453,7 @@ def test_other_weights_than_were_captured_are_refused(
     teacher, run = tmp_path / "teacher", tmp_path / "run"
     shutil.copytree(tiny_teacher_folder, teacher)
     made = recipe(teacher)
-    for step in ("corpus", "terms", "capture", "build", "train"):
+    for step in ("corpus", "terms", "capture", "filter", "build", "train"):
         limbeck.distill(made, out=run, only=step)
     weights = teacher / "model.safetensors"
     data = bytearray(weights.read_bytes())
@@ -624,7 +624,7 @@ def test_a_teacher_with_other_weights_judges_no_text(
     teacher, run = tmp_path / "teacher", tmp_path / "run"
     shutil.copytree(tiny_teacher_folder, teacher)
     made = recipe(teacher, on_policy=ON_POLICY)
-    for step in ("corpus", "terms", "capture", "build"):
+    for step in ("corpus", "terms", "capture", "filter", "build"):
         limbeck.distill(made, out=run, only=step)
     weights = teacher / "model.safetensors"
     data = bytearray(weights.read_bytes())

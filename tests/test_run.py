@@ -33,6 +33,25 @@ def test_a_folder_of_another_recipe_is_refused_and_the_key_named(tmp_path: Path)
         pass
 
 
+def test_loose_sections_may_change_until_their_steps_begin(tmp_path: Path) -> None:
+    def recipe(cost: float, pattern: str = "p", url: str = "a") -> dict[str, object]:
+        api = {"url": url, "limits": {"max_cost": cost}}
+        return {"name": "r", "teacher": {"api": api}, "filter": {"pattern": pattern}}
+
+    def opened(made: dict[str, object]) -> None:
+        with open_run(tmp_path / "run", made, free={"limits": (), "filter": ("build",)}):
+            pass
+
+    opened(recipe(1.0))
+    opened(recipe(2.0, "q"))
+    with pytest.raises(RunError, match=r"\(teacher\.api\.url = 'a' there, 'b' here\)"):
+        opened(recipe(2.0, "q", "b"))
+    write_text(tmp_path / "run" / "steps" / "build.begun.json", "{}")
+    opened(recipe(3.0, "q"))
+    with pytest.raises(RunError, match=r"\(filter\.pattern = 'q' there, 'p' here\)"):
+        opened(recipe(3.0))
+
+
 def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
     write_text(tmp_path / "thesis.tex", "dear")
     with pytest.raises(RunError, match="holds no Limbeck run"), open_run(tmp_path, RECIPE):

@@ -48,7 +48,14 @@ def distill(
     only: Annotated[
         str | None,
         typer.Option(
-            help="One step alone: corpus, terms, capture, build, train, evaluate, report."
+            help="One step alone: corpus, terms, capture, filter, build, train, evaluate, report."
+        ),
+    ] = None,
+    verify: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.py:FUNCTION",
+            help="Run this file; its function accepts or rejects answers.",
         ),
     ] = None,
     ray: Annotated[
@@ -67,11 +74,13 @@ def distill(
     """Distil a teacher into a smaller student, measure it and write the report."""
     from limbeck.cluster import Cluster
     from limbeck.distill.recipe import load_recipe
+    from limbeck.verifier import load_verifier
     from limbeck.workbench import distill as run_distill
 
     parsed = load_recipe(recipe, overrides or [])
     cluster = None if ray is None else Cluster(ray, ray_accelerators)
     folder = out or Path("runs") / parsed.name
+    verifier = None if verify is None else load_verifier(verify)
     try:
         with _watched() as progress:
             run_distill(
@@ -81,6 +90,7 @@ def distill(
                 resume=resume,
                 only=only,
                 cluster=cluster,
+                verify=verifier,
                 progress=progress,
             )
     except KeyboardInterrupt:

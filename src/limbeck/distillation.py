@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from limbeck import backends
+from limbeck import backends, remote
 from limbeck.artefact import read_json, sha256_file, sha256_json, write_json, write_text
+from limbeck.chat import Message
 from limbeck.cluster import Cluster, run_on
 from limbeck.distill import checkpoint
 from limbeck.distill.adapter import add_adapters, merge_adapters, save_adapters
@@ -28,7 +29,7 @@ from limbeck.distill.capture import (
     listen_densely,
 )
 from limbeck.distill.corpus import Prompt, as_prompts, read_records, tokenise, tokenise_prompts
-from limbeck.distill.evaluate import measure_fidelity
+from limbeck.distill.evaluate import Heldout, Predicted, measure_fidelity, measure_prediction
 from limbeck.distill.forward import check_packs, split
 from limbeck.distill.modelcard import Origin, model_card
 from limbeck.distill.objective import LossSpec, check_supported
@@ -41,7 +42,7 @@ from limbeck.distill.own_text import (
     total,
 )
 from limbeck.distill.positions import Selection, objective_notes
-from limbeck.distill.recipe import Recipe
+from limbeck.distill.recipe import LIMITS, FilterRecipe, JudgeRecipe, Recipe
 from limbeck.distill.report import (
     Sample,
     Seconds,
@@ -50,7 +51,7 @@ from limbeck.distill.report import (
     render_html,
     training_curve,
 )
-from limbeck.distill.speed import measure_footprint, measure_speed
+from limbeck.distill.speed import measure_alone, measure_footprint, measure_speed
 from limbeck.distill.spread import wants_shards
 from limbeck.distill.store import (
     StoreReader,
@@ -85,14 +86,16 @@ from limbeck.errors import RecipeError, RunError, StudentError, TeacherError
 from limbeck.launch import Launch
 from limbeck.lineage import DataPart, Lineage, ModelPart, lineage_bom
 from limbeck.lock import hold
-from limbeck.model import LocalModel
+from limbeck.model import LocalModel, RemoteModel
 from limbeck.pipeline import Step, run_steps
 from limbeck.placement import device, place, take_back
 from limbeck.progress import Named, Progress
 from limbeck.run import Run, Stamp, open_run
+from limbeck.sifting import candidates, read_schema, sift, sifted_json
 from limbeck.terms import Terms, check_terms
 from limbeck.validation import BINDING as VALIDATION_BINDING
 from limbeck.validation import Request, Validation, validate_models
+from limbeck.verifier import NamedVerifier
 from limbeck.workers import run_workers
 
 STUDENT = "student"
@@ -103,6 +106,8 @@ ADAPTER = "adapter"
 UNPACKED = ".unpacked"
 _UNPACKED_ALONE = 1 << 28
 """Bytes of unpacked targets that one process makes by itself; for more, others are started."""
+_FILTERED = "filter.json"
+_JUDGE_TERMS = "judge_terms.json"
 _CALIBRATION_DOCUMENTS = 64
 _PILOT_DOCUMENTS = 8
 _PART_SEED = 1_000_000_007
@@ -139,6 +144,8 @@ class Distillation:
     """Number of this process among those that capture side by side on one machine."""
     cluster: Cluster | None = None
     """Where to capture; None means on this machine."""
+    verifier: NamedVerifier | None = None
+    """The user's own judgement of answers."""
 
     @cached_property
     def documents(self) -> list[Document]:
@@ -152,7 +159,7 @@ class Distillation:
 
     @cached_property
     def teacher(self) -> LocalModel:
-        """The teacher, loaded and placed when a step first asks for it."""
+        """The teacher, loaded when a step first asks for it; one behind an API cannot be."""
         recipe = self.recipe.teacher
         loaded = backends.load(recipe.model, dtype=recipe.dtype, base=self.base)
         place(loaded.model, device(self.worker))
@@ -168,6 +175,20 @@ class Distillation:
     def store(self) -> Unpacked:
         """What the teacher said, document by document; unpacked when a step first asks for it."""
         return _unpack(self)
+
+    @cached_property
+    def named_teacher(self) -> LocalModel | RemoteModel:
+        """What is known of the teacher, wherever it is."""
+        return remote.remote_model(self.recipe) or self.teacher
+
+    @cached_property
+    def base_model(self) -> LocalModel:
+        """Whose tokenizer and shape the student has: the teacher, or for one behind an API a model that is here."""
+        student = self.recipe.student
+        place = student.folder if student.init == "folder" else student.base
+        if not self.recipe.teacher.is_remote or place is None:
+            return self.teacher
+        return backends.load(place, dtype="float32", base=self.base)
 
 
 # corpus
@@ -194,11 +215,11 @@ def _read_corpus(flow: Distillation) -> Mapping[str, Any]:
     recipe = flow.recipe
     flow.progress.begin("corpus", None, "")
     corpus = read_records(recipe.corpus, base=flow.base, seed=recipe.seed)
-    tokenizer, longest = flow.teacher.tokenizer, recipe.corpus.max_length
-    context = getattr(flow.teacher.model.config, "max_position_embeddings", None)
+    tokenizer, longest = flow.base_model.tokenizer, recipe.corpus.max_length
+    context = getattr(flow.base_model.model.config, "max_position_embeddings", None)
     if context is not None and longest > context:
         raise RecipeError(
-            f"corpus.max_length = {longest} is beyond the context of {flow.teacher.name}, {context} tokens"
+            f"corpus.max_length = {longest} is beyond the context of {flow.base_model.name}, {context} tokens"
         )
     if recipe.generate is None:
         read = tokenise(corpus, tokenizer, max_length=longest)
@@ -206,10 +227,7 @@ def _read_corpus(flow: Distillation) -> Mapping[str, Any]:
     else:
         longest -= recipe.generate.max_new_tokens
         read = tokenise_prompts(as_prompts(corpus), tokenizer, max_length=longest)
-        lines = (
-            {"key": p.key, "heldout": p.heldout, "tokens": p.tokens_T.tolist()}
-            for p in read.prompts
-        )
+        lines = (_prompt_line(p) for p in read.prompts)
     write_text(
         flow.run.path("corpus/documents.jsonl"), "".join(json.dumps(x) + "\n" for x in lines)
     )
@@ -218,7 +236,17 @@ def _read_corpus(flow: Distillation) -> Mapping[str, Any]:
     return {
         "files": _file_hashes(flow),
         "sha256": corpus.sha256,
-        "tokenizer_sha256": flow.teacher.tokenizer_sha256,
+        "tokenizer_sha256": flow.base_model.tokenizer_sha256,
+    }
+
+
+def _prompt_line(prompt: Prompt) -> dict[str, Any]:
+    return {
+        "key": prompt.key,
+        "heldout": prompt.heldout,
+        "tokens": prompt.tokens_T.tolist(),
+        "turns": [turn.as_dict() for turn in prompt.turns],
+        "reference": prompt.reference,
     }
 
 
@@ -238,7 +266,13 @@ def _lines(flow: Distillation) -> Iterable[dict[str, Any]]:
 
 def _prompts(flow: Distillation) -> list[Prompt]:
     return [
-        Prompt(np.asarray(x["tokens"], dtype=np.int32), x["heldout"], x["key"])
+        Prompt(
+            np.asarray(x["tokens"], dtype=np.int32),
+            x["heldout"],
+            x["key"],
+            tuple(Message(**turn) for turn in x["turns"]),
+            x["reference"],
+        )
         for x in _lines(flow)
     ]
 
@@ -257,15 +291,24 @@ def _documents(flow: Distillation) -> list[Document]:
 
 
 def _check_terms(flow: Distillation) -> Mapping[str, Any]:
-    teacher = flow.teacher
+    teacher = flow.named_teacher
     terms = check_terms(
         flow.recipe.teacher.terms,
         model_licence=teacher.licence,
         teacher=teacher.name,
         today=datetime.now(UTC).date(),
     )
+    judge = None if flow.recipe.filter is None else flow.recipe.filter.judge
+    if judge is not None:  # refused now rather than after capture
+        _judge_terms(judge)
     write_json(flow.run.path("terms.json"), terms.as_dict())
     return {"weights_sha256": teacher.weights_sha256, "source": teacher.source}
+
+
+def _judge_terms(judge: JudgeRecipe) -> Terms:
+    """Return under which terms a judge's outputs may decide what trains the student, or refuse."""
+    today, name = datetime.now(UTC).date(), f"judge {judge.model}"
+    return check_terms(judge.terms, model_licence=None, teacher=name, today=today)
 
 
 # capture
@@ -299,7 +342,9 @@ def _store_spec(flow: Distillation) -> StoreSpec:
 
 def _capture(flow: Distillation) -> Mapping[str, Any]:
     check_supported(_loss_spec(flow.recipe), flow.recipe.capture.temperature)
-    check_student(flow.recipe.student, flow.teacher, _student_folder(flow))
+    check_student(flow.recipe.student, flow.base_model, _student_folder(flow))
+    if flow.recipe.teacher.is_remote:
+        return _capture_remotely(flow)
     _check_room(flow)
     folder = flow.run.path("store")
     if not (folder / "manifest.json").is_file():
@@ -328,6 +373,8 @@ def _write_store(flow: Distillation, spec: StoreSpec) -> None:
     """Capture in this process, in several on this machine, or on a cluster; each writes parts of the store."""
     with flow.run.path("corpus/documents.jsonl").open(encoding="utf-8") as file:
         total = sum(1 for _ in file)
+    if flow.recipe.generate is not None:
+        total *= flow.recipe.generate.samples
     flow.progress.begin("capture", total, "documents")
     words = [str(flow.run.folder.resolve()), str(flow.base.resolve()), json.dumps(asdict(spec))]
     capture = flow.recipe.capture
@@ -383,6 +430,33 @@ def write_part(flow: Distillation, spec: StoreSpec, part: int) -> None:
                 flow.progress.advance(1, f"{rate:.0f} tokens/s")
 
 
+def _capture_remotely(flow: Distillation) -> Mapping[str, Any]:
+    """Ask the API everything, then write the store from the answers, which are kept."""
+    recipe, api = flow.recipe, flow.recipe.teacher.api
+    if api is None:
+        raise TeacherError(f"{recipe.teacher.model} is not behind an API")
+    asked = (
+        remote.score_asks(_documents(flow), recipe, api)
+        if recipe.generate is None
+        else remote.answer_asks(_prompts(flow), recipe, api, recipe.generate)
+    )
+    flow.progress.begin("capture", len(asked), "answers")
+    path = flow.run.path(remote.ANSWERS)
+    usage = remote.ask_everything(
+        [ask for _, ask in asked],
+        recipe.teacher.model,
+        api,
+        path,
+        seed=recipe.seed,
+        progress=flow.progress,
+    )
+    heard = remote.write_store(
+        asked, path, flow.run.path("store"), recipe, api, reader=flow.base_model
+    )
+    flow.progress.end(f"{usage['completion_tokens']} tokens in {usage['requests']} answers")
+    return {**heard.as_dict(), "api": dict(usage)}
+
+
 def _cut_answers(flow: Distillation) -> int:
     """Count the answers that ended at their length, not with the end of the turn."""
     if flow.recipe.generate is None:
@@ -397,9 +471,10 @@ def _listen(
     """Return one part's documents after the first `done`, as the teacher yields them."""
     recipe = flow.recipe
     if recipe.generate is not None:
+        asked = [p for p in _prompts(flow) for _ in range(recipe.generate.samples)]
         return answer_prompts(
             flow.teacher,
-            flow.prompts[part::parts],
+            asked[part::parts],
             recipe.generate,
             spec,
             seed=recipe.seed + part * _PART_SEED,
@@ -448,6 +523,68 @@ def _unpack(flow: Distillation) -> Unpacked:
     return Unpacked(folder, parts)
 
 
+# filter
+
+
+def _filter_decided_by(flow: Distillation) -> object:
+    recipe, verifier = flow.recipe.filter, flow.verifier
+    stamp = flow.run.stamp("filter")
+    ours = None if verifier is None else verifier.identity
+    if stamp is not None and stamp.facts["verifier"] != ours:
+        theirs = (stamp.facts["verifier"] or {"name": "no verifier"})["name"]
+        raise RunError(
+            f"{flow.run.folder} was filtered with {theirs} and is now run with "
+            f"{'no verifier' if verifier is None else verifier.name}, or with other code of that name; give the same, "
+            "or choose another --out"
+        )
+    schema = None if recipe is None else recipe.json_schema
+    return {
+        "filter": None if recipe is None else _deciding(recipe.model_dump(mode="json")),
+        "verifier": ours,
+        "schema": None if schema is None else read_schema(flow.base / schema),
+        "seed": flow.recipe.seed,
+    }
+
+
+def _filter(flow: Distillation) -> Mapping[str, Any]:
+    recipe, verifier = flow.recipe, flow.verifier
+    rules = recipe.filter or (FilterRecipe() if verifier is not None else None)
+    if verifier is not None and recipe.generate is None:
+        raise RecipeError(
+            f"verifier {verifier.name} is for answers that the teacher writes; add [generate] to the recipe"
+        )
+    documents = (t.document for t in flow.store)
+    sifted, judge = None, None
+    flow.progress.begin("filter", None, "")
+    if rules is not None:
+        if rules.judge is not None:
+            write_json(flow.run.path(_JUDGE_TERMS), _judge_terms(rules.judge).as_dict())
+        found = candidates(documents, _prompts(flow), flow.base_model.tokenizer, _ends(flow))
+        sifted, judge = sift(
+            rules,
+            found,
+            schema=rules.json_schema and read_schema(flow.base / rules.json_schema),
+            verifier=verifier,
+            judgements=flow.run.path(remote.JUDGEMENTS),
+            seed=recipe.seed,
+            progress=flow.progress,
+        )
+    write_json(flow.run.path(_FILTERED), sifted_json(sifted, len(flow.store), judge))
+    kept = len(flow.store) if sifted is None else len(sifted.kept)
+    flow.progress.end(f"{kept} of {len(flow.store)} kept")
+    return {"verifier": None if verifier is None else verifier.identity}
+
+
+def _ends(flow: Distillation) -> frozenset[int]:
+    return end_tokens(flow.base_model) | remote.ends_of(flow.base_model)
+
+
+def _kept(flow: Distillation) -> Unpacked:
+    """Return the store's documents that the filter kept."""
+    kept = read_json(flow.run.path(_FILTERED))["kept"]
+    return flow.store if kept is None else flow.store.only(kept)
+
+
 # build
 
 
@@ -461,24 +598,27 @@ def _build(flow: Distillation) -> Mapping[str, Any]:
     if recipe.student.vocabulary is not None:
         vocabulary = decide(flow.teacher, taught, recipe.student.vocabulary)
         write_vocabulary(flow.run.path(VOCABULARY), vocabulary)
-    take_back(flow.teacher.model)  # what is pruned out of it must be an ordinary model
+    take_back(flow.base_model.model)  # what is pruned out of it must be an ordinary model
     student = build_student(
         recipe.student,
-        flow.teacher,
+        flow.base_model,
         calibration,
         seed=recipe.seed,
         folder_model=_student_folder(flow),
         vocabulary=vocabulary,
+        stands_in=recipe.teacher.is_remote,
     )
     check_packs(split(student.model), student.model.config, recipe.train.row_length)
     card = f"The start of `{recipe.name}`, before any training: a control.\n"
     save_student(student.model, student.tokenizer, flow.run.path(UNDISTILLED), card=card)
     flow.progress.end(f"{student.record.parameters / 1e6:.1f}M parameters")
-    return {"record": student.record.as_json()}
+    return {"record": student.record.as_json(), "licence": flow.base_model.licence}
 
 
 def _student_folder(flow: Distillation) -> LocalModel | None:
     folder = flow.recipe.student.folder
+    if folder is not None and flow.recipe.teacher.is_remote:
+        return flow.base_model
     return None if folder is None else backends.load(folder, dtype="float32", base=flow.base)
 
 
@@ -490,7 +630,7 @@ def _loss_spec(recipe: Recipe) -> LossSpec:
 
 
 def _training(flow: Distillation) -> Sequence[Taught]:
-    return flow.store.split(heldout=False)
+    return _kept(flow).split(heldout=False)
 
 
 def _lessons(flow: Distillation) -> Sequence[Taught]:
@@ -580,58 +720,102 @@ def _fit(
 
 def _evaluate(flow: Distillation) -> Mapping[str, Any]:
     recipe = flow.recipe
-    _check_same_teacher(flow)
+    teacher = None if recipe.teacher.is_remote else flow.teacher
+    if teacher is not None:
+        _check_same_teacher(flow)
     arms = {arm: name for arm, (name, _) in _arms(recipe).items()}
     if recipe.evaluate.controls:
         arms["undistilled"] = UNDISTILLED
     models = {arm: _load_arm(flow, name) for arm, name in arms.items()}
     # By key, for stores hold the longest documents first: a part must be like the whole.
-    heldout = sorted((t.document for t in flow.store.split(heldout=True)), key=lambda d: d.key)[
-        : recipe.evaluate.documents
-    ]
+    taught = sorted(_kept(flow).split(heldout=True), key=lambda t: t.document.key)
+    taught = taught[: recipe.evaluate.documents]
+    heldout = [t.document for t in taught]
     vocabulary, covered = read_vocabulary(flow.run.path(VOCABULARY)), None
     if vocabulary is not None:
         covered = coverage(heldout, vocabulary, row_length=recipe.train.row_length)
-    fidelity = measure_fidelity(
-        flow.teacher.model,
-        {arm: m.model for arm, m in models.items()},
-        heldout,
-        _token_counts(flow),
-        precision="bf16" if recipe.teacher.dtype == "bfloat16" else "no",
-        batch_tokens=recipe.capture.batch_tokens,
-        progress=flow.progress,
-        vocabulary=vocabulary,
-    )
+    fidelity = _measure(flow, teacher, models, taught, vocabulary)
     prompts = [_prompt_of(d) for d in heldout]
-    speed = measure_speed(
-        flow.teacher.model,
-        models["student"].model,
-        prompts,
-        tokens=recipe.evaluate.speed_tokens,
-        rounds=recipe.evaluate.speed_rounds,
-        progress=flow.progress,
-        vocabulary=vocabulary,
-    )
-    student_folder = flow.run.path(STUDENT)
+    student = models["student"].model
     result = {
         "heldout": fidelity.as_dict(),
-        "speed": speed.as_dict(),
+        "speed": _speed(flow, teacher, student, prompts, vocabulary),
         "footprint": {
-            "teacher": measure_footprint(flow.teacher.model, None).as_dict(),
-            "student": measure_footprint(models["student"].model, student_folder).as_dict(),
+            "teacher": None
+            if teacher is None
+            else measure_footprint(teacher.model, None).as_dict(),
+            "student": measure_footprint(student, flow.run.path(STUDENT)).as_dict(),
         },
         "samples": [s.as_dict() for s in _samples(flow, models, heldout, vocabulary)],
-        "environment": environment(
-            device=str(flow.teacher.model.device), threads=torch.get_num_threads()
-        ),
+        "environment": environment(device=str(student.device), threads=torch.get_num_threads()),
     }
     write_json(flow.run.path("evaluation.json"), result)
-    if vocabulary is None or covered is None or fidelity.lost_mass is None:
+    if (
+        vocabulary is None
+        or covered is None
+        or not isinstance(fidelity, Heldout)
+        or fidelity.lost_mass is None
+    ):
         return {}
     trained = coverage(
         [t.document for t in _training(flow)], vocabulary, row_length=recipe.train.row_length
     )
     return {"notes": trim_notes(vocabulary, trained, covered, fidelity.lost_mass.value)}
+
+
+def _measure(
+    flow: Distillation,
+    teacher: LocalModel | None,
+    models: Mapping[str, LocalModel],
+    taught: list[Taught],
+    vocabulary: Vocabulary | None,
+) -> Heldout | Predicted:
+    """Compare the arms with the teacher, or with what it said where it is behind an API."""
+    recipe, students = flow.recipe, {arm: m.model for arm, m in models.items()}
+    how: dict[str, Any] = {
+        "precision": "bf16" if recipe.teacher.dtype == "bfloat16" else "no",
+        "batch_tokens": recipe.capture.batch_tokens,
+        "progress": flow.progress,
+    }
+    if teacher is not None:
+        documents = [t.document for t in taught]
+        counts_V = _token_counts(flow)
+        return measure_fidelity(
+            teacher.model, students, documents, counts_V, vocabulary=vocabulary, **how
+        )
+    api = recipe.teacher.api
+    knowledge = "text" if api is None else remote.knowledge_of(api)
+    own_text = recipe.generate is not None
+    counts_V = _token_counts(flow)
+    return measure_prediction(
+        students, taught, counts_V, knowledge=knowledge, own_text=own_text, **how
+    )
+
+
+def _speed(
+    flow: Distillation,
+    teacher: LocalModel | None,
+    student: Any,
+    prompts: list[list[int]],
+    vocabulary: Vocabulary | None,
+) -> Mapping[str, Any]:
+    asked: dict[str, Any] = {
+        "tokens": flow.recipe.evaluate.speed_tokens,
+        "rounds": flow.recipe.evaluate.speed_rounds,
+        "progress": flow.progress,
+    }
+    if teacher is not None:
+        timed = measure_speed(teacher.model, student, prompts, vocabulary=vocabulary, **asked)
+        return timed.as_dict()
+    alone = measure_alone(student, prompts, **asked)
+    return {
+        "ratio": None,
+        "teacher_tokens_per_s": None,
+        "student_tokens_per_s": alone.as_dict(),
+        "rounds": flow.recipe.evaluate.speed_rounds,
+        "tokens_per_round": flow.recipe.evaluate.speed_tokens,
+        "cost_ratio": None,
+    }
 
 
 def _check_same_teacher(flow: Distillation) -> None:
@@ -651,7 +835,7 @@ def _load_arm(flow: Distillation, name: str) -> LocalModel:
 
 
 def _token_counts(flow: Distillation) -> np.ndarray[Any, np.dtype[np.int64]]:
-    vocabulary = flow.teacher.model.get_output_embeddings().weight.shape[0]
+    vocabulary = flow.base_model.model.get_output_embeddings().weight.shape[0]
     counts_V = np.zeros(vocabulary, dtype=np.int64)
     for taught in _training(flow):
         counts_V += np.bincount(taught.document.tokens_T, minlength=vocabulary)
@@ -672,7 +856,7 @@ def _samples(
     heldout: list[Document],
     vocabulary: Vocabulary | None,
 ) -> Iterator[Sample]:
-    decode = flow.teacher.tokenizer.decode
+    decode = flow.base_model.tokenizer.decode
     chosen = heldout[: flow.recipe.evaluate.samples]
     flow.progress.begin("samples", len(chosen), "prompts")
     for document in chosen:
@@ -682,7 +866,13 @@ def _samples(
             arm: m.tokenizer.decode(_write(m, theirs, flow.recipe), skip_special_tokens=True)
             for arm, m in models.items()
         }
-        teacher = decode(_write(flow.teacher, prompt, flow.recipe), skip_special_tokens=True)
+        # A teacher behind an API is not asked again, and paid again, for what it has said.
+        answer = (
+            document.tokens_T[len(prompt) :].tolist()
+            if flow.recipe.teacher.is_remote
+            else _write(flow.teacher, prompt, flow.recipe)
+        )
+        teacher = decode(answer, skip_special_tokens=True)
         flow.progress.advance()
         yield Sample(prompt=decode(prompt, skip_special_tokens=True), teacher=teacher, **texts)
     flow.progress.end()
@@ -718,6 +908,7 @@ def _report(flow: Distillation) -> Mapping[str, Any]:
     facts = {
         name: _stamp(run, name).facts for name in ("corpus", "terms", "capture", "build", "train")
     }
+    sifted = read_json(run.path(_FILTERED))
     store = describe(run.path("store"))
     terms = read_json(run.path("terms.json"))
     hashes = {
@@ -727,9 +918,11 @@ def _report(flow: Distillation) -> Mapping[str, Any]:
         "store": _stamp(run, "capture").sha256,
         "student": sha256_file(run.path(f"{STUDENT}/model.safetensors")),
     }
+    if hashes["teacher"] is None:
+        del hashes["teacher"]  # the weights of a teacher behind an API are not known
     counts = read_json(run.path("corpus/counts.json"))
     if recipe.generate is not None:
-        counts["cut_answers"] = facts["capture"]["cut_answers"]
+        counts |= {k: v for k, v in facts["capture"].items() if isinstance(v, int)}
     made_at = datetime.now(UTC)
     report = build_report(
         recipe=recipe,
@@ -756,6 +949,9 @@ def _report(flow: Distillation) -> Mapping[str, Any]:
         on_policy=facts["train"].get("on_policy"),
         hashes=hashes,
         environment=evaluation["environment"],
+        api=facts["capture"].get("api"),
+        sifted=sifted.get("counts"),
+        judge=sifted.get("judge"),
     )
     write_json(run.path("report.json"), report)
     write_text(run.path("report.html"), render_html(report))
@@ -803,7 +999,7 @@ def _lineage(flow: Distillation, report: Mapping[str, Any], made_at: datetime) -
         made_at=made_at,
         teacher=ModelPart(
             name=_public_name(recipe),
-            sha256=hashes["teacher"],
+            sha256=hashes.get("teacher"),
             licence=terms["licence"],
             source=_stamp(flow.run, "terms").facts["source"],
             parameters=parameters["teacher"],
@@ -811,7 +1007,7 @@ def _lineage(flow: Distillation, report: Mapping[str, Any], made_at: datetime) -
         student=ModelPart(
             name=recipe.name,
             sha256=hashes["student"],
-            licence=terms["licence"],
+            licence=_student_licence(flow, terms["licence"]),
             parameters=parameters["student"],
         ),
         corpus=DataPart(
@@ -827,10 +1023,14 @@ def _lineage(flow: Distillation, report: Mapping[str, Any], made_at: datetime) -
             counts=(("documents", store["documents"]), ("positions", store["positions"])),
         ),
         terms=known,
-        metrics=(
-            ("heldout_kl_nats", heldout["kl_mean"]),
-            ("heldout_top1_agreement", heldout["top1_agreement"]),
-            ("heldout_perplexity", heldout["perplexity"]),
+        metrics=tuple(
+            (name, heldout[figure])
+            for name, figure in (
+                ("heldout_kl_nats", "kl_mean"),
+                ("heldout_top1_agreement", "top1_agreement"),
+                ("heldout_perplexity", "perplexity"),
+            )
+            if heldout[figure] is not None
         ),
     )
 
@@ -841,13 +1041,21 @@ def _origin(flow: Distillation, report: Mapping[str, Any]) -> Origin:
         name=recipe.name,
         teacher=_public_name(recipe),
         teacher_source=_stamp(flow.run, "terms").facts["source"],
-        teacher_sha256=report["hashes"]["teacher"],
-        licence=terms["licence"],
+        teacher_sha256=report["hashes"].get("teacher"),
+        licence=_student_licence(flow, terms["licence"]),
+        teacher_licence=terms["licence"],
         data=_data_sentence(recipe),
         terms=terms["basis"],
         recipe_sha256=recipe.sha256,
         is_taught=recipe.capture.targets == "teacher",
     )
+
+
+def _student_licence(flow: Distillation, teacher: str | None) -> str | None:
+    """Return the licence of the weights that the student grew from."""
+    if not flow.recipe.teacher.is_remote or flow.recipe.student.init == "scratch":
+        return teacher
+    return _stamp(flow.run, "build").facts["licence"]
 
 
 def _public_name(recipe: Recipe) -> str:
@@ -877,7 +1085,12 @@ def _data_sentence(recipe: Recipe) -> str:
 def _targets_sentence(recipe: Recipe) -> str:
     if recipe.capture.targets == "none":
         return "None: the answers that stand in the corpus; the teacher was asked nothing."
-    return "The teacher's distribution at every loss position, sparse."
+    api = recipe.teacher.api
+    if api is None:
+        return "The teacher's distribution at every loss position, sparse."
+    if remote.knowledge_of(api) == "text":
+        return "The teacher's text alone; none of its probabilities are known."
+    return "The teacher's likeliest tokens at every loss position, and the mass of the rest."
 
 
 # validate
@@ -905,8 +1118,17 @@ def _validate(flow: Distillation) -> Mapping[str, Any]:
 
 
 def _dumped(*sections: str) -> Callable[[Distillation], object]:
-    """Return a function that gives the named sections of the recipe as JSON values."""
-    return lambda flow: {name: flow.recipe.as_json()[name] for name in (*sections, "seed")}
+    """Return a function that gives the named sections of the recipe as JSON values, less what decides nothing."""
+    return lambda flow: {
+        name: _deciding(flow.recipe.as_json()[name]) for name in (*sections, "seed")
+    }
+
+
+def _deciding(value: Any) -> Any:
+    """Return JSON values of a recipe without the sections that say how fast and for how much an API is asked."""
+    if not isinstance(value, Mapping):
+        return value
+    return {k: _deciding(v) for k, v in value.items() if k != LIMITS}
 
 
 STEPS: tuple[Step[Distillation], ...] = (
@@ -921,7 +1143,7 @@ STEPS: tuple[Step[Distillation], ...] = (
     Step(
         name="terms",
         needs=(),
-        decided_by=_dumped("teacher"),
+        decided_by=_dumped("teacher", "filter"),
         outputs=("terms.json",),
         partial=(),
         work=_check_terms,
@@ -936,8 +1158,16 @@ STEPS: tuple[Step[Distillation], ...] = (
         costly=True,
     ),
     Step(
+        name="filter",
+        needs=("corpus", "terms", "capture"),
+        decided_by=_filter_decided_by,
+        outputs=(_FILTERED, _JUDGE_TERMS),
+        partial=(),
+        work=_filter,
+    ),
+    Step(
         name="build",
-        needs=("capture",),
+        needs=("capture", "filter"),
         decided_by=_dumped("student"),
         outputs=(UNDISTILLED, VOCABULARY),
         partial=(),
@@ -945,7 +1175,7 @@ STEPS: tuple[Step[Distillation], ...] = (
     ),
     Step(
         name="train",
-        needs=("capture", "build"),
+        needs=("capture", "filter", "build"),
         decided_by=_dumped("loss", "train", "on_policy", "evaluate"),
         outputs=(STUDENT, "training", CROSS_ENTROPY, ADAPTER),
         partial=("training",),
@@ -953,7 +1183,7 @@ STEPS: tuple[Step[Distillation], ...] = (
     ),
     Step(
         name="evaluate",
-        needs=("capture", "build", "train"),
+        needs=("capture", "filter", "build", "train"),
         decided_by=_dumped("evaluate"),
         outputs=("evaluation.json",),
         partial=(),
@@ -961,7 +1191,7 @@ STEPS: tuple[Step[Distillation], ...] = (
     ),
     Step(
         name="report",
-        needs=("corpus", "terms", "capture", "build", "train", "evaluate"),
+        needs=("corpus", "terms", "capture", "filter", "build", "train", "evaluate"),
         decided_by=_dumped("name"),
         outputs=("report.json", "report.html", "lineage.cdx.json"),
         partial=(),
@@ -985,8 +1215,10 @@ def _steps(recipe: Recipe) -> tuple[Step[Distillation], ...]:
     return STEPS if recipe.validation is None else (*STEPS, VALIDATE)
 
 
-BINDING = ("capture", "build", "train", "evaluate", "report")
+BINDING = ("capture", "filter", "build", "train", "evaluate", "report")
 """Steps after whose beginning a run's folder belongs to its recipe."""
+FREE = {LIMITS: (), "filter": ("build", "train", "evaluate", "report")}
+"""Sections that bind only once one of these steps has begun; limits never do."""
 
 
 def follow(flow: Distillation, calls: Iterable[str]) -> None:

@@ -25,7 +25,14 @@ _DISTILL = (
     "matplotlib",
     "cyclonedx-python-lib",
 )
-_OPTIONAL = (("peft", "lora"), ("onnxscript", "onnx"), ("onnxruntime", "onnx"), ("ray", "ray"))
+_OPTIONAL = (
+    ("peft", "lora"),
+    ("onnxscript", "onnx"),
+    ("onnxruntime", "onnx"),
+    ("ray", "ray"),
+    ("httpx2", "api"),
+    ("jsonschema", "api"),
+)
 _GIB = 1 << 30
 _ROOM_BYTES = 4 * _GIB
 

@@ -5,12 +5,15 @@ LimbeckError                 one clear sentence for the user; the CLI prints it 
 ├── CorpusError              a missing, empty or malformed corpus; names the line
 ├── TermsError               the teacher's terms forbid the run, or are not known
 ├── TeacherError             a teacher that cannot be reached, loaded or asked
+│   ├── RefusedError         a server that says no: key, payment, permission or quota
+│   └── BudgetError          the next request could cost more than the recipe allows
 ├── StudentError             a student that cannot be built, loaded or saved
 ├── ExportError              a student that a format cannot hold, or a place it cannot be written to
 ├── TokenizerMismatchError   teacher and student read text differently
 ├── LossError                a loss or temperature that the targets cannot support
 ├── StoreError               targets on disk that are missing, foreign or damaged; names the shard
 ├── RunError                 a run folder that is not this recipe's, or lacks what a step needs
+├── FilterError              a filter that keeps nothing, or a verifier that cannot decide
 ├── TrainingError            a non-finite loss; names the step, the batch and the last good checkpoint
 ├── TaskError                a test set that is missing, empty or malformed; names the line
 ├── ScoringError             a model that cannot be scored as a task asks
@@ -47,6 +50,14 @@ class TeacherError(LimbeckError):
     """A teacher that cannot be reached, loaded or asked."""
 
 
+class RefusedError(TeacherError):
+    """A server that says no to us: to the key, the payment, the permission or the quota. It is obeyed."""
+
+
+class BudgetError(TeacherError):
+    """The next request could cost more than the recipe allows."""
+
+
 class StudentError(LimbeckError):
     """A student that cannot be built, loaded or saved."""
 
@@ -69,6 +80,10 @@ class StoreError(LimbeckError):
 
 class RunError(LimbeckError):
     """A run folder that belongs to another recipe, or lacks what a step needs."""
+
+
+class FilterError(LimbeckError):
+    """A filter that keeps nothing, or a verifier that cannot decide."""
 
 
 class TrainingError(LimbeckError):

@@ -27,8 +27,8 @@ class ModelPart:
     """A model in the bill: teacher or student."""
 
     name: str
-    sha256: str
-    """SHA-256 over its weights, lower-case hexadecimal."""
+    sha256: str | None
+    """SHA-256 over its weights, lower-case hexadecimal; None where they are behind an API."""
     licence: str | None = None
     """SPDX identifier or name."""
     source: str | None = None
@@ -169,7 +169,9 @@ def _card(part: ModelPart, trained_on: Sequence[str], metrics: Sequence[tuple[st
     return card
 
 
-def _hashes(sha256: str) -> list[Json]:
+def _hashes(sha256: str | None) -> list[Json]:
+    if sha256 is None:
+        return []
     if len(sha256) != 64 or set(sha256) - set("0123456789abcdef"):
         raise ValueError(f"lineage needs SHA-256 hashes in lower-case hexadecimal, got {sha256!r}")
     return [{"alg": "SHA-256", "content": sha256}]

@@ -24,3 +24,16 @@ class LocalModel:
     """Licence that the model's own files or package state, as an SPDX identifier where there is one."""
     source: str | None
     """Where the weights came from: a package with its version, a hub name, or a folder's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteModel:
+    """A model behind an API: what can be said of it without its weights."""
+
+    name: str
+    """How the user named it, such as `openai:some-model`."""
+    source: str | None
+    """The host that serves it."""
+    licence: None = None
+    """Nothing states it: the recipe must say under which terms its outputs may train a model."""
+    weights_sha256: None = None

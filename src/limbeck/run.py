@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,11 @@ class Run:
 
 @contextmanager
 def open_run(
-    folder: Path, recipe: Mapping[str, Any], *, binding: Sequence[str] | None = None
+    folder: Path,
+    recipe: Mapping[str, Any],
+    *,
+    binding: Sequence[str] | None = None,
+    free: Mapping[str, Sequence[str]] | None = None,
 ) -> Generator[Run]:
     """Open a run's folder for writing, or make it; one process at a time.
 
@@ -126,6 +131,8 @@ def open_run(
         recipe: The recipe as JSON values.
         binding: Steps that bind the folder to its recipe once they have begun; before that the recipe may
             still change. None binds it from the start.
+        free: Names of sections, wherever they lie in the recipe, that may change until one of the given steps has
+            begun; at any time where none is given.
 
     Raises:
         RunError: The folder holds another recipe's run, something else, or another process writes there.
@@ -133,7 +140,12 @@ def open_run(
     known = folder / "recipe.json"
     if known.is_file():
         if binding is None or any(_begun_or_done(folder, step) for step in binding):
-            _check_same(folder, _read_recipe(known), recipe)
+            loose = {
+                section
+                for section, steps in (free or {}).items()
+                if not any(_begun_or_done(folder, step) for step in steps)
+            }
+            _check_same(folder, _read_recipe(known), recipe, loose)
     elif folder.is_dir() and any(folder.iterdir()):
         raise RunError(f"{folder} is not empty and holds no Limbeck run; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
@@ -176,9 +188,12 @@ def _counts(below: str) -> bool:
     return below != _CARD and not any(part.startswith(".") for part in below.split("/"))
 
 
-def _check_same(folder: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+def _check_same(
+    folder: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any], loose: AbstractSet[str]
+) -> None:
     left, right = dict(_leaves(theirs)), dict(_leaves(ours))
-    changed = sorted(k for k in left.keys() | right.keys() if left.get(k) != right.get(k))
+    binding = (k for k in left.keys() | right.keys() if loose.isdisjoint(k.split(".")))
+    changed = sorted(k for k in binding if left.get(k) != right.get(k))
     if not changed:
         return
     first = ", ".join(

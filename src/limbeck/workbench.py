@@ -10,13 +10,15 @@ from limbeck.errors import RecipeError, RunError
 from limbeck.launch import join
 from limbeck.progress import Progress, Silent
 from limbeck.run import Run, open_run, read_run
+from limbeck.verifier import NamedVerifier, as_verifier
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rich.console import RenderableType
 
     from limbeck.cluster import Cluster
+    from limbeck.distill.filter import Candidate
     from limbeck.distill.recipe import Recipe
 
 
@@ -28,6 +30,7 @@ def distill(
     resume: bool = False,
     only: str | None = None,
     cluster: Cluster | None = None,
+    verify: Callable[[Candidate], object] | NamedVerifier | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """Distil a teacher into a student as a recipe says, measure the student, and write the report.
@@ -42,29 +45,34 @@ def distill(
         base: Folder that relative paths in the recipe start from; None means the recipe file's own folder,
             or the working folder for a recipe that was made in Python.
         resume: Go on with a capture or a training that was stopped half-way.
-        only: Run this step alone: corpus, terms, capture, build, train, evaluate or report.
+        only: Run this step alone: corpus, terms, capture, filter, build, train, evaluate or report.
         cluster: Capture on this Ray cluster; None means on this machine.
+        verify: Called with every answer (`limbeck.distill.filter.Candidate`) that the teacher wrote; returns whether
+            it may train the student.
         progress: Hears of every step.
 
     Raises:
         LimbeckError: Anything the user can mend; the message says what and how.
     """
     from limbeck.distill.recipe import load_recipe
-    from limbeck.distillation import BINDING, Distillation, distil, follow
+    from limbeck.distillation import BINDING, FREE, Distillation, distil, follow
 
     if isinstance(recipe, str | Path):
         base = Path(recipe).parent if base is None else base
         recipe = load_recipe(Path(recipe))
     folder = Path(out) if out is not None else Path("runs") / recipe.name
+    verifier = None if verify is None else as_verifier(verify)
     base = Path(base or ".")
     with join() as launch:
         if not launch.leads:
             run = Run(folder, recipe.as_json())
             follow(Distillation(recipe, run, base, resume, Silent(), launch), launch.calls())
             return run
-        with open_run(folder, recipe.as_json(), binding=BINDING) as run:
+        with open_run(folder, recipe.as_json(), binding=BINDING, free=FREE) as run:
             heard = progress or Silent()
-            flow = Distillation(recipe, run, base, resume, heard, launch, cluster=cluster)
+            flow = Distillation(
+                recipe, run, base, resume, heard, launch, cluster=cluster, verifier=verifier
+            )
             distil(flow, only)
     return run
 

@@ -24,6 +24,11 @@ def test_an_unknown_packaged_name_lists_the_known_ones() -> None:
         load("packaged:gpt", dtype="float32")
 
 
+def test_a_model_behind_an_api_is_no_model_here() -> None:
+    with pytest.raises(TeacherError, match="openai:m is behind an API"):
+        load("openai:m", dtype="float32")
+
+
 @pytest.mark.parametrize("name", ["hf:", "hf:a b", "hf:a/b/c", "hf:../x/y"])
 def test_a_malformed_hub_name_is_refused_before_the_hub_is_asked(name: str) -> None:
     with pytest.raises(TeacherError, match="form hf:org/name"):

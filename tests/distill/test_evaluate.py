@@ -13,12 +13,18 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from limbeck.distill import evaluate
 from limbeck.distill.evaluate import (
+    Fidelity,
     Heldout,
+    Knowledge,
+    Predicted,
+    Prediction,
     answer_positions,
     mean_by_document,
     measure_fidelity,
+    measure_prediction,
 )
-from limbeck.distill.targets import Document
+from limbeck.distill.store import StoreSpec, sparsify, sparsify_known
+from limbeck.distill.targets import Document, Taught
 from limbeck.distill.vocabulary import Vocabulary
 from limbeck.errors import CorpusError, StudentError, TeacherError, TokenizerMismatchError
 from limbeck.progress import Silent
@@ -378,3 +384,146 @@ def test_keeping_every_token_measures_as_without_a_trim() -> None:
 def test_a_student_of_another_trim_is_refused() -> None:
     with pytest.raises(TokenizerMismatchError, match="student has a vocabulary of 61, the trim 3"):
         measure(tiny(0), {"student": tiny(1)}, documents(), vocabulary=Vocabulary(np.arange(3), 61))
+
+
+# Teachers that are not here.
+
+
+def told(teacher: LlamaForCausalLM, texts: list[Document], entries: int) -> list[Taught]:
+    """Return what an API would tell of its model: its likeliest tokens and the realised one, or text alone."""
+    spec = StoreSpec(
+        max_head=entries + 1, tail_samples=1, tail_weight=None, tail_floor=0.0, levels=65_535
+    )
+    taught: list[Taught] = []
+    for text in texts:
+        tokens_BT = torch.as_tensor(text.tokens_T, dtype=torch.long)[None]
+        with torch.no_grad():
+            probs_NV = teacher(tokens_BT).logits[0].softmax(-1)[torch.from_numpy(text.loss_T)]
+        next_N = text.tokens_T[1:][text.loss_T[:-1]].astype(np.int64)
+        ids: list[list[int]] = []
+        for probs_V, realised in zip(probs_NV, next_N.tolist(), strict=True):
+            best = set(probs_V.topk(entries).indices.tolist()) | {realised} if entries else set()
+            ids.append(sorted(best, key=lambda i: -float(probs_V[i])))
+        flat = [float(probs_NV[n, i]) for n, row in enumerate(ids) for i in row]
+        targets = sparsify_known(
+            np.array([len(row) for row in ids], dtype=np.int64),
+            np.array([i for row in ids for i in row], dtype=np.int64),
+            np.array(flat, dtype=np.float64),
+            next_N,
+            spec,
+            torch.Generator().manual_seed(0),
+        )
+        taught.append(Taught(text, targets))
+    return taught
+
+
+def predict(
+    students: dict[str, LlamaForCausalLM],
+    taught: list[Taught],
+    knowledge: Knowledge,
+    *,
+    own_text: bool = True,
+) -> Predicted:
+    return measure_prediction(
+        students,
+        taught,
+        counts(),
+        knowledge=knowledge,
+        own_text=own_text,
+        precision="no",
+        batch_tokens=256,
+        progress=Silent(),
+    )
+
+
+def bound(predicted: Predicted, arm: str = "student") -> Fidelity:
+    found = predicted.arms[arm]
+    assert isinstance(found, Fidelity)
+    return found
+
+
+def test_kl_over_likely_tokens_is_a_lower_bound_that_grows_with_them() -> None:
+    teacher, student, texts = tiny(0), tiny(1), documents()
+    full = measure(teacher, {"student": student}, texts).arms["student"].kl.value
+    values = [
+        bound(predict({"student": student}, told(teacher, texts, k), "likely_tokens")).kl.value
+        for k in (1, 4, 16, VOCABULARY)
+    ]
+    assert values == sorted(values)
+    assert values[0] < values[2] < full
+    assert values[-1] == pytest.approx(full, rel=2e-3)
+
+
+def test_everything_stated_gives_what_weights_give() -> None:
+    teacher, student, texts = tiny(0), tiny(1), documents()
+    here = measure(teacher, {"student": student}, texts)
+    there = predict({"student": student}, told(teacher, texts, VOCABULARY), "likely_tokens")
+    assert bound(there).top1 == here.arms["student"].top1
+    assert bound(there).perplexity.value == pytest.approx(here.arms["student"].perplexity.value)
+    assert there.teacher_perplexity is not None
+    assert there.teacher_perplexity.value == pytest.approx(here.teacher_perplexity.value, rel=1e-2)
+
+
+def test_a_student_equal_to_a_teacher_of_likely_tokens_has_no_divergence() -> None:
+    teacher, texts = tiny(0), documents()
+    same = predict({"student": copy.deepcopy(teacher)}, told(teacher, texts, 3), "likely_tokens")
+    assert abs(bound(same).kl.value) < 1e-6
+    assert bound(same).top1.value == 1
+
+
+def test_text_alone_tells_no_kl_and_agreement_is_with_what_was_written() -> None:
+    teacher, student, texts = tiny(0), tiny(1), documents()
+    predicted = predict({"student": student}, told(teacher, texts, 0), "text")
+    arm = predicted.arms["student"]
+    assert isinstance(arm, Prediction)
+    hits: list[bool] = []
+    for text in texts:
+        tokens_BT = torch.as_tensor(text.tokens_T, dtype=torch.long)[None]
+        with torch.no_grad():
+            top_T = student(tokens_BT).logits[0].argmax(-1).numpy()
+        hits += (top_T[:-1] == text.tokens_T[1:])[text.loss_T[:-1]].tolist()
+    assert arm.top1.value == pytest.approx(np.mean(hits))
+    assert predicted.teacher_perplexity is None
+    figures = arm.as_dict()
+    assert figures["kl_mean"] is figures["kl_tails"] is figures["kl_by_position"] is None
+
+
+def test_on_text_that_the_teacher_wrote_likelihood_tells_the_difference_in_kl() -> None:
+    teacher, near = tiny(0), damaged(tiny(0), 0.02)
+    far = damaged(tiny(0), 0.15)
+    torch.manual_seed(4)
+    tokens_BT = torch.randint(0, VOCABULARY, (400, 1))
+    with torch.no_grad():
+        for _ in range(24):
+            drawn = torch.multinomial(teacher(tokens_BT).logits[:, -1].softmax(-1), 1)
+            tokens_BT = torch.cat([tokens_BT, drawn], dim=1)
+    loss_T = np.ones(25, np.bool_)
+    loss_T[-1] = False
+    texts = [
+        Document(row.astype(np.int32), loss_T, True, f"{i:064x}")
+        for i, row in enumerate(tokens_BT.numpy())
+    ]
+    arms = {"student": near, "other": far}
+    exact = measure(teacher, arms, texts, 4096).differences[0].kl
+    told_of = [
+        Taught(
+            t,
+            sparsify(
+                torch.zeros(24, VOCABULARY).log_softmax(-1), None, StoreSpec(), torch.Generator()
+            ),
+        )
+        for t in texts
+    ]
+    estimate = predict(arms, told_of, "text").differences[0].kl
+    assert estimate.interval is not None
+    low, high = estimate.interval
+    assert low < exact.value < high < 0
+
+
+def test_on_given_text_differences_are_of_the_bounded_kl() -> None:
+    teacher, texts = tiny(0), documents()
+    arms = {"student": damaged(teacher, 0.02), "other": damaged(teacher, 0.15)}
+    given = predict(arms, told(teacher, texts, 4), "likely_tokens", own_text=False)
+    assert given.differences_of == "bounded_kl"
+    difference = bound(given).kl.value - bound(given, "other").kl.value
+    assert given.differences[0].kl.value == pytest.approx(difference)

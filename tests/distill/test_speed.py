@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from limbeck.distill.speed import measure_footprint, measure_speed, write_greedily
+from limbeck.distill.speed import measure_alone, measure_footprint, measure_speed, write_greedily
 from limbeck.errors import RunError
 from limbeck.progress import Silent
 
@@ -163,3 +163,12 @@ def test_timing_without_a_prompt_is_an_error(prompts: list[list[int]]) -> None:
 def test_timing_nothing_is_an_error() -> None:
     with pytest.raises(RunError, match="got 0 and 3"):
         measure_speed(tiny(), tiny(), [[1]], tokens=0, rounds=3, progress=Silent())
+
+
+def test_a_model_alone_is_timed_without_its_first_use() -> None:
+    clock = Clock()
+    model = Timed(clock, seconds=0.5, first=100.0)
+    spread = measure_alone(model, [[1, 2]], tokens=4, rounds=3, clock=clock, progress=Silent())
+    assert (spread.low, spread.median, spread.high) == (2.0, 2.0, 2.0)
+    with pytest.raises(RunError, match="needs a prompt"):
+        measure_alone(model, [[]], tokens=4, rounds=3, clock=clock, progress=Silent())

@@ -5,8 +5,10 @@ from pathlib import Path
 from limbeck.backends.folder import Dtype, load_folder
 from limbeck.backends.hub import load_hub
 from limbeck.backends.packaged import load_packaged
+from limbeck.errors import TeacherError
 from limbeck.model import LocalModel
 
+_API = "openai:"
 _HUB = "hf:"
 _PACKAGED = "packaged:"
 
@@ -26,6 +28,11 @@ def load(spec: str, *, dtype: Dtype, base: Path | None = None) -> LocalModel:
     """
     if spec.startswith(_HUB):
         return load_hub(spec.removeprefix(_HUB), name=spec, dtype=dtype)
+    if spec.startswith(_API):
+        raise TeacherError(
+            f"model {spec} is behind an API, and a model on this machine is needed here; only a recipe's teacher or "
+            "judge may be behind one"
+        )
     if spec.startswith(_PACKAGED):
         return load_packaged(spec.removeprefix(_PACKAGED), name=spec, dtype=dtype)
     folder = (base or Path()) / Path(spec).expanduser()

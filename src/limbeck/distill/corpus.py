@@ -87,6 +87,8 @@ class Record:
     heldout: bool
     where: str
     """Source and line, for messages."""
+    reference: str | None = None
+    """The answer that a prompt had in the corpus, where the teacher is to write one anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,10 @@ class Prompt:
     tokens_T: Ids
     heldout: bool
     key: str
+    turns: Chat = ()
+    """The conversation itself, for a teacher that reads text."""
+    reference: str | None = None
+    """The corpus' own answer, where it has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +212,9 @@ def as_prompts(corpus: Corpus) -> Corpus:
         digest = _digest(content)
         if digest not in seen:
             seen.add(digest)
-            prompts.append(replace(record, content=content))
+            answer = record.content[-1]
+            reference = answer.content if isinstance(answer, Message) else None
+            prompts.append(replace(record, content=content, reference=reference))
     heldout = sum(r.heldout for r in prompts)
     counts = replace(
         corpus.counts,
@@ -254,7 +262,10 @@ def tokenise_prompts(corpus: Corpus, tokenizer: Tokenizer, *, max_length: int) -
         CorpusError: The corpus holds no prompts, the tokenizer has no chat template, or one side of the
             split is left empty.
     """
-    made = [Prompt(prompt_ids(r, tokenizer), r.heldout, r.key) for r in corpus.records]
+    made = [
+        Prompt(prompt_ids(r, tokenizer), r.heldout, r.key, _turns(r), r.reference)
+        for r in corpus.records
+    ]
     prompts = tuple(p for p in made if len(p.tokens_T) < max_length)
     counts = replace(corpus.counts, too_long=len(made) - len(prompts))
     return TokenisedPrompts(prompts, _count_sides(counts, prompts, max_length))
@@ -270,6 +281,10 @@ def prompt_ids(record: Record, tokenizer: Tokenizer) -> Ids:
         raise CorpusError(f"{record.where} is no prompt: it must end with a user's turn")
     text = _render(record, record.content, tokenizer, ask=True)
     return np.asarray(_ids(tokenizer, text), dtype=np.int32)
+
+
+def _turns(record: Record) -> Chat:
+    return record.content if isinstance(record.content, tuple) else ()
 
 
 def answered(prompt: Prompt, answer_T: Sequence[int] | Ids) -> Document:

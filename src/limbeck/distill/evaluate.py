@@ -10,10 +10,10 @@ over D documents (the ratio estimator with documents as clusters: Cochran, Sampl
 """
 
 import math
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,18 @@ from scipy.special import stdtrit
 from torch import Tensor, nn
 
 from limbeck.distill.forward import Halves, split
-from limbeck.distill.targets import Bools, Document, Ints
+from limbeck.distill.objective import LossSpec
+from limbeck.distill.sparse_loss import sparse_loss
+from limbeck.distill.targets import (
+    Bools,
+    Document,
+    Ints,
+    SparseTargets,
+    Taught,
+    concatenate,
+    select,
+)
+from limbeck.distill.torch_targets import TorchTargets
 from limbeck.distill.vocabulary import Vocabulary, respelled
 from limbeck.errors import CorpusError, StudentError, TeacherError
 from limbeck.errors import TokenizerMismatchError as MismatchError
@@ -30,6 +41,9 @@ from limbeck.progress import Progress
 
 Doubles = npt.NDArray[np.float64]
 Precision = Literal["no", "bf16"]
+Knowledge = Literal["distribution", "likely_tokens", "text"]
+"""What is known of the teacher at a position: all of its distribution, its likeliest tokens and the mass of the rest
+(every KL is then a lower bound), or only the token that it wrote (there is then no KL, only differences of it)."""
 
 ALPHA = 0.05
 """Chance of a wrong interval; comparisons between arms share it (Bonferroni)."""
@@ -113,6 +127,33 @@ class Fidelity:
 
 
 @dataclass(frozen=True, slots=True)
+class Prediction:
+    """How well one arm predicts a teacher whose text alone is known: there is no KL."""
+
+    top1: Estimate
+    """Share of positions at which it ranks the token first that the teacher wrote."""
+    perplexity: Estimate
+    """exp of the mean negative log-likelihood of those tokens."""
+
+    def as_dict(self) -> dict[str, object]:
+        """Return JSON values under the names of docs/report.schema.json."""
+        absent = (
+            "kl_mean",
+            "kl_interval",
+            "kl_tails",
+            "kl_by_position",
+            "kl_by_frequency",
+        )
+        return {
+            "top1_agreement": self.top1.value,
+            "top1_interval": _pair(self.top1),
+            "perplexity": self.perplexity.value,
+            "perplexity_interval": _pair(self.perplexity),
+            **dict.fromkeys(absent),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Difference:
     """First arm minus another on the same positions; pairing removes what both find hard."""
 
@@ -150,23 +191,65 @@ class Heldout:
 
     def as_dict(self) -> dict[str, object]:
         """Return JSON values under the names of docs/report.schema.json."""
-        teacher: dict[str, object] = {
-            "perplexity": self.teacher_perplexity.value,
-            "perplexity_interval": _pair(self.teacher_perplexity),
-        }
-        if self.lost_mass is not None:
-            teacher |= {
-                "lost_mass": self.lost_mass.value,
-                "lost_mass_interval": _pair(self.lost_mass),
-            }
-        return {
-            "documents": self.documents,
-            "positions": self.positions,
-            "confidence": 1 - ALPHA,
-            "teacher": teacher,
-            **{name: arm.as_dict() for name, arm in self.arms.items()},
-            "differences": {d.baseline: d.as_dict() for d in self.differences},
-        }
+        return _heldout_dict(
+            self.documents,
+            self.positions,
+            self.teacher_perplexity,
+            self.arms,
+            self.differences,
+            self.lost_mass,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """Every arm against what a teacher said whose weights are not here, on the same held-out positions."""
+
+    documents: int
+    positions: int
+    knowledge: Knowledge
+    """What is known of the teacher; with "likely_tokens" every KL is a lower bound."""
+    teacher_perplexity: Estimate | None
+    """None where the teacher does not state the probability of every token that it wrote."""
+    arms: Mapping[str, Fidelity] | Mapping[str, Prediction]
+    differences: tuple[Difference, ...]
+    """As of `Heldout`."""
+    differences_of: Literal["likelihood", "bounded_kl"]
+    """What stands in for KL in `differences`: see `measure_prediction`."""
+
+    def as_dict(self) -> dict[str, object]:
+        """Return JSON values under the names of docs/report.schema.json."""
+        figures = _heldout_dict(
+            self.documents, self.positions, self.teacher_perplexity, self.arms, self.differences
+        )
+        return {"knowledge": self.knowledge, "differences_of": self.differences_of, **figures}
+
+
+def _heldout_dict(
+    documents: int,
+    positions: int,
+    teacher: Estimate | None,
+    arms: Mapping[str, Fidelity] | Mapping[str, Prediction],
+    differences: tuple[Difference, ...],
+    lost_mass: Estimate | None = None,
+) -> dict[str, object]:
+    lost = (
+        {}
+        if lost_mass is None
+        else {"lost_mass": lost_mass.value, "lost_mass_interval": _pair(lost_mass)}
+    )
+    return {
+        "documents": documents,
+        "positions": positions,
+        "confidence": 1 - ALPHA,
+        "teacher": {
+            "perplexity": None if teacher is None else teacher.value,
+            "perplexity_interval": None if teacher is None else _pair(teacher),
+            **lost,
+        },
+        **{name: arm.as_dict() for name, arm in arms.items()},
+        "differences": {d.baseline: d.as_dict() for d in differences},
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +257,7 @@ class _Readings:
     """What one arm did at each of the N loss positions, documents in the order given."""
 
     kl_N: Doubles
+    """0 where nothing is known of it."""
     agrees_N: Bools
     nll_N: Doubles
 
@@ -211,6 +295,121 @@ class _Numbering:
     def kept(self, log_NV: Tensor) -> Tensor:
         """Return the columns that students have."""
         return log_NV[:, self._kept_K] if self.trims else log_NV
+
+
+class _Reference(Protocol):
+    """What students are compared with, one batch after the other."""
+
+    knowledge: Knowledge
+
+    def read(self, document: Document) -> Document:
+        """Return a document as students read it."""
+        ...
+
+    def listen(self, tokens_BT: Tensor, real_BT: Tensor, loss_BT: Tensor) -> None:
+        """Take in the next batch."""
+        ...
+
+    def tile(self, tile_n: Tensor, places_n: Ints, next_n: Tensor) -> "_Known":
+        """Return what is known at some positions: by number in the batch, and by number among all."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of the teacher at a few positions."""
+
+    top_n: Tensor
+    """Its first choice, or the token that it wrote."""
+    kl: Callable[[Tensor], Tensor] | None
+    """Maps a student's log-probabilities [n, V] to divergences."""
+    next_n: Tensor
+    """The realised token in the students' ids, -1 where they have none."""
+    nll_n: Doubles | None = None
+    """Of the realised token."""
+    lost_n: Doubles | None = None
+    """Probability of the tokens that students do not have."""
+
+
+@dataclass
+class _Weights:
+    """A teacher whose weights are here; holds the hidden states of the batch."""
+
+    halves: Halves
+    numbering: _Numbering
+    hidden_ND: Tensor | None = None
+    knowledge: Knowledge = "distribution"
+
+    def read(self, document: Document) -> Document:
+        """Return a document in the students' tokens."""
+        return self.numbering.read(document)
+
+    def listen(self, tokens_BT: Tensor, real_BT: Tensor, loss_BT: Tensor) -> None:
+        """Run the teacher."""
+        self.hidden_ND = self.halves.hidden(tokens_BT, attention_mask=real_BT)[loss_BT]
+
+    def tile(self, tile_n: Tensor, places_n: Ints, next_n: Tensor) -> _Known:
+        """Return its distributions."""
+        if self.hidden_ND is None:
+            raise TeacherError("the teacher was read before it listened")
+        p_log = _log_softmax(self.halves.head(self.hidden_ND[tile_n]))
+        nll_n, number = _nll(p_log, next_n), self.numbering.number
+        top_n = number(p_log.argmax(-1))
+        p_log = self.numbering.kept(p_log)
+        p_NV = p_log.exp()
+        left_N = p_NV.sum(-1) if self.numbering.trims else torch.ones_like(p_NV[:, 0])
+
+        def kl(q_log: Tensor) -> Tensor:
+            return (p_NV * (p_log - q_log)).sum(-1) - torch.special.xlogy(left_N, left_N)
+
+        lost_n = (1 - left_N).clamp(min=0).cpu().double().numpy()
+        return _Known(top_n, kl, number(next_n), nll_n, lost_n)
+
+
+@dataclass
+class _Words:
+    """A teacher that is known by what it said."""
+
+    targets: SparseTargets
+    """Of all positions, documents in the order given."""
+    knowledge: Knowledge
+
+    def read(self, document: Document) -> Document:
+        """Return the document: its tokens are the students'."""
+        return document
+
+    def listen(self, tokens_BT: Tensor, real_BT: Tensor, loss_BT: Tensor) -> None:
+        """Nothing to do: it has spoken."""
+
+    def tile(self, tile_n: Tensor, places_n: Ints, next_n: Tensor) -> _Known:
+        """Return what it said."""
+        said = TorchTargets.from_numpy(select(self.targets, places_n), next_n.device)
+        first_n = said.offsets_N1[:-1].to(next_n.device)
+        named_n = torch.zeros_like(next_n, dtype=torch.bool)
+        named_n[said.row_E[said.is_head_E]] = True
+        top_n = next_n.clone()
+        top_n[named_n] = said.ids_E[first_n[named_n]]
+        if self.knowledge == "text":
+            return _Known(top_n, None, next_n)
+        return _Known(top_n, lambda q_log: _bounded_kl(said, q_log), next_n)
+
+    def realised_nll(self, documents: Sequence[Document]) -> Doubles | None:
+        """Return the teacher's own negative log-likelihoods, or None where it does not state each."""
+        next_N = np.concatenate([d.tokens_T[1:][d.loss_T[:-1]] for d in documents])
+        row_E = np.repeat(np.arange(len(next_N)), np.diff(self.targets.offsets_N1))
+        own_E = self.targets.is_head_E & (self.targets.ids_E == next_N[row_E])
+        if own_E.sum() < len(next_N) or not self.targets.weights_E[own_E].all():
+            return None
+        return -np.log(self.targets.weights_E[own_E].astype(np.float64))
+
+
+def _bounded_kl(said: TorchTargets, q_log_NV: Tensor) -> Tensor:
+    """Return KL over {each named token, everything else}: by the data-processing inequality a lower bound."""
+    log_q_E = q_log_NV[said.row_E, said.ids_E]
+    inside_N = torch.zeros(len(said), device=q_log_NV.device)
+    inside_N = inside_N.index_add(0, said.row_E, torch.where(said.is_head_E, log_q_E.exp(), 0.0))
+    log_q_tail_N = torch.log1p(-inside_N.clamp(max=1 - torch.finfo(torch.float32).eps))
+    return sparse_loss(LossSpec(coarse_tail=True), said, log_q_E, log_q_tail_N)
 
 
 def measure_fidelity(
@@ -261,10 +460,91 @@ def measure_fidelity(
     with _evaluating([teacher, *students.values()]):
         halves = {name: split(model) for name, model in students.items()}
         ours = split(teacher)
-        _check_vocabularies(ours, halves, len(token_counts_V), vocabulary)
+        _check_vocabularies(ours.head.weight.shape[0], halves, len(token_counts_V), vocabulary)
         numbering = _Numbering(vocabulary, ours.head.weight.device)
-        said, readings = _read(ours, halves, kept, precision, batch_tokens, progress, numbering)
-    return _summarise(kept, said, readings, token_counts_V, trims=numbering.trims)
+        reference = _Weights(ours, numbering)
+        said, readings = _read(reference, halves, kept, precision, batch_tokens, progress)
+    document_N = _document_of(kept)
+    if not said.sayable_N.any():
+        raise CorpusError(
+            f"none of the {len(document_N)} held-out positions has a next token that the students have; "
+            "raise student.vocabulary"
+        )
+    lost = _cut(mean_by_document(said.lost_N, document_N), 0, 1) if numbering.trims else None
+    spoken_N = said.sayable_N
+    return Heldout(
+        documents=len(kept),
+        positions=len(document_N),
+        teacher_perplexity=_exp(mean_by_document(said.nll_N[spoken_N], document_N[spoken_N])),
+        arms=_fidelity(kept, readings, token_counts_V, spoken_N),
+        differences=_differences(readings, document_N, {n: r.kl_N for n, r in readings.items()}),
+        lost_mass=lost,
+    )
+
+
+def measure_prediction(
+    students: Mapping[str, nn.Module],
+    taught: Sequence[Taught],
+    token_counts_V: Ints,
+    *,
+    knowledge: Knowledge,
+    own_text: bool,
+    precision: Precision,
+    batch_tokens: int,
+    progress: Progress,
+) -> Predicted:
+    """Measure how well students predict what a teacher wrote whose weights are not here.
+
+    - Where its likeliest tokens are known, KL is that over {each of them, everything else}: a lower bound.
+      Where only its text is known there is no KL.
+    - Agreement is with its first choice where that is known, else with the token that it wrote.
+    - Differences in KL between students need no teacher where the text is its own: for text drawn from p,
+      KL(p || q1) - KL(p || q2) is the expected difference of the negative log-likelihoods. p is the distribution that
+      the text came from, with its temperature and whatever filter chose among its answers. On other text they are
+      differences of the bounded KL.
+
+    Args:
+        students: As in `measure_fidelity`.
+        taught: Held-out documents with what the teacher said; those without a loss position are ignored.
+        token_counts_V: As in `measure_fidelity`.
+        knowledge: "likely_tokens" or "text".
+        own_text: Whether the teacher wrote the loss positions; without it, "text" makes no sense.
+        precision: As in `measure_fidelity`.
+        batch_tokens: As in `measure_fidelity`.
+        progress: Hears of every batch, in documents.
+
+    Raises:
+        CorpusError: There is no loss position.
+        TokenizerMismatchError: The vocabularies differ in size.
+        StudentError: As in `measure_fidelity`.
+    """
+    kept = [t for t in taught if t.document.positions]
+    documents = [t.document for t in kept]
+    if not kept:
+        raise CorpusError(f"the held-out part has no loss position in {len(taught)} documents")
+    if not students:
+        raise StudentError("there is no student to measure; at least one is needed")
+    words = _Words(concatenate([t.targets for t in kept]), knowledge)
+    with _evaluating(list(students.values())):
+        halves = {name: split(model) for name, model in students.items()}
+        _check_vocabularies(len(token_counts_V), halves, len(token_counts_V), None)
+        said, readings = _read(words, halves, documents, precision, batch_tokens, progress)
+    nll_N, document_N = words.realised_nll(documents), _document_of(documents)
+    return Predicted(
+        documents=len(documents),
+        positions=len(document_N),
+        knowledge=knowledge,
+        teacher_perplexity=None if nll_N is None else _exp(mean_by_document(nll_N, document_N)),
+        arms=_prediction(readings, document_N)
+        if knowledge == "text"
+        else _fidelity(documents, readings, token_counts_V, said.sayable_N),
+        differences=_differences(
+            readings,
+            document_N,
+            {n: r.nll_N if own_text else r.kl_N for n, r in readings.items()},
+        ),
+        differences_of="likelihood" if own_text else "bounded_kl",
+    )
 
 
 @contextmanager
@@ -280,9 +560,8 @@ def _evaluating(models: Sequence[nn.Module]) -> Generator[None]:
 
 
 def _check_vocabularies(
-    teacher: Halves, students: Mapping[str, Halves], counted: int, vocabulary: Vocabulary | None
+    full: int, students: Mapping[str, Halves], counted: int, vocabulary: Vocabulary | None
 ) -> None:
-    full = teacher.head.weight.shape[0]
     expected = full if vocabulary is None else len(vocabulary)
     sizes = {name: half.head.weight.shape[0] for name, half in students.items()}
     for name, size in sizes.items():
@@ -296,33 +575,25 @@ def _check_vocabularies(
 
 
 def _read(
-    teacher: Halves,
+    teacher: _Reference,
     students: Mapping[str, Halves],
     documents: Sequence[Document],
     precision: Precision,
     batch_tokens: int,
     progress: Progress,
-    numbering: _Numbering,
 ) -> tuple[_TeacherReadings, dict[str, _Readings]]:
     starts = np.concatenate([[0], np.cumsum([d.positions for d in documents])])
     total = int(starts[-1])
-    said = _TeacherReadings(np.empty(total), np.zeros(total), np.ones(total, np.bool_))
+    said = _TeacherReadings(np.zeros(total), np.zeros(total), np.ones(total, np.bool_))
     readings = {
-        name: _Readings(np.empty(total), np.empty(total, np.bool_), np.empty(total))
+        name: _Readings(np.zeros(total), np.empty(total, np.bool_), np.empty(total))
         for name in students
     }
     progress.begin("evaluate", len(documents), "documents")
     for batch in _batches(documents, batch_tokens):
         where = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in batch])
         _read_batch(
-            teacher,
-            students,
-            [documents[i] for i in batch],
-            precision,
-            where,
-            said,
-            readings,
-            numbering,
+            teacher, students, [documents[i] for i in batch], precision, where, said, readings
         )
         _check_finite([documents[i] for i in batch], where, said.nll_N, readings)
         progress.advance(len(batch))
@@ -344,46 +615,43 @@ def _batches(documents: Sequence[Document], batch_tokens: int) -> Iterator[list[
 
 @torch.inference_mode()
 def _read_batch(
-    teacher: Halves,
+    teacher: _Reference,
     students: Mapping[str, Halves],
     documents: Sequence[Document],
     precision: Precision,
     where: Ints,
     said: _TeacherReadings,
     readings: Mapping[str, _Readings],
-    numbering: _Numbering,
 ) -> None:
     """Fill the places `where` of the readings from one batch."""
-    device = teacher.head.weight.device
+    device = next(iter(students.values())).head.weight.device
     tokens_BT, real_BT, loss_BT = (x.to(device) for x in _right_padded(documents))
     next_N = tokens_BT[:, 1:][loss_BT[:, :-1]]
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        ours = teacher.hidden(tokens_BT, attention_mask=real_BT)[loss_BT]
+        teacher.listen(tokens_BT, real_BT, loss_BT)
         tokens_BT, real_BT, loss_BT = (
-            x.to(device) for x in _right_padded([numbering.read(d) for d in documents])
+            x.to(device) for x in _right_padded([teacher.read(d) for d in documents])
         )
-        theirs = {
+        hidden = {
             name: half.hidden(tokens_BT, attention_mask=real_BT)[loss_BT]
             for name, half in students.items()
         }
         for tile in torch.arange(len(next_N), device=device).split(_HEAD_ROWS):
             places = where[tile.cpu().numpy()]
             next_n = next_N[tile]
-            p_log = _log_softmax(teacher.head(ours[tile]))
-            said.nll_N[places] = _nll(p_log, next_n)
-            top_N, next_n = numbering.number(p_log.argmax(-1)), numbering.number(next_n)
-            said.sayable_N[places] = (next_n >= 0).cpu().numpy()
-            p_log = numbering.kept(p_log)
-            p_NV = p_log.exp()
-            left_N = p_NV.sum(-1) if numbering.trims else torch.ones_like(p_NV[:, 0])
-            said.lost_N[places] = (1 - left_N).clamp(min=0).cpu().numpy()
+            known = teacher.tile(tile, places, next_n)
+            said.sayable_N[places] = (known.next_n >= 0).cpu().numpy()
+            if known.nll_n is not None:
+                said.nll_N[places] = known.nll_n
+            if known.lost_n is not None:
+                said.lost_N[places] = known.lost_n
             for name, half in students.items():
-                q_log = _log_softmax(half.head(theirs[name][tile]))
+                q_log = _log_softmax(half.head(hidden[name][tile]))
                 arm = readings[name]
-                kl_N = (p_NV * (p_log - q_log)).sum(-1) - torch.special.xlogy(left_N, left_N)
-                arm.kl_N[places] = kl_N.cpu().numpy()
-                arm.agrees_N[places] = (q_log.argmax(-1) == top_N).cpu().numpy()
-                arm.nll_N[places] = _nll(q_log, next_n.clamp(min=0))
+                if known.kl is not None:
+                    arm.kl_N[places] = known.kl(q_log).cpu().numpy()
+                arm.agrees_N[places] = (q_log.argmax(-1) == known.top_n).cpu().numpy()
+                arm.nll_N[places] = _nll(q_log, known.next_n.clamp(min=0))
 
 
 def _right_padded(documents: Sequence[Document]) -> tuple[Tensor, Tensor, Tensor]:
@@ -430,29 +698,27 @@ def _not_finite(who: str, key: str) -> str:
     )
 
 
-def _summarise(
+def _document_of(documents: Sequence[Document]) -> Ints:
+    """Return the number of the document of every position."""
+    return np.repeat(np.arange(len(documents)), [d.positions for d in documents])
+
+
+def _fidelity(
     documents: Sequence[Document],
-    said: _TeacherReadings,
     readings: Mapping[str, _Readings],
     token_counts_V: Ints,
-    *,
-    trims: bool,
-) -> Heldout:
-    document_N = np.repeat(np.arange(len(documents)), [d.positions for d in documents])
+    sayable_N: Bools,
+) -> dict[str, Fidelity]:
+    document_N = _document_of(documents)
     spots_N = np.concatenate([answer_positions(d.loss_T) for d in documents])
     realised_N = np.concatenate([d.tokens_T[1:][d.loss_T[:-1]] for d in documents])
-    if not said.sayable_N.any():
-        raise CorpusError(
-            f"none of the {len(document_N)} held-out positions has a next token that the students have; "
-            "raise student.vocabulary"
-        )
 
     def perplexity(nll_N: Doubles) -> Estimate:
-        return _exp(mean_by_document(nll_N[said.sayable_N], document_N[said.sayable_N]))
+        return _exp(mean_by_document(nll_N[sayable_N], document_N[sayable_N]))
 
     positions = _position_buckets(spots_N)
     frequencies = _frequency_buckets(token_counts_V[realised_N])
-    arms = {
+    return {
         name: Fidelity(
             kl=mean_by_document(arm.kl_N, document_N),
             kl_tails=_tails(arm.kl_N),
@@ -463,14 +729,16 @@ def _summarise(
         )
         for name, arm in readings.items()
     }
-    return Heldout(
-        documents=len(documents),
-        positions=len(document_N),
-        teacher_perplexity=perplexity(said.nll_N),
-        arms=arms,
-        differences=_differences(readings, document_N),
-        lost_mass=_cut(mean_by_document(said.lost_N, document_N), 0, 1) if trims else None,
-    )
+
+
+def _prediction(readings: Mapping[str, _Readings], document_N: Ints) -> dict[str, Prediction]:
+    return {
+        name: Prediction(
+            top1=_cut(mean_by_document(arm.agrees_N, document_N), 0, 1),
+            perplexity=_exp(mean_by_document(arm.nll_N, document_N)),
+        )
+        for name, arm in readings.items()
+    }
 
 
 def mean_by_document(
@@ -542,14 +810,17 @@ def _buckets(parts: Mapping[str, Bools], kl_N: Doubles, document_N: Ints) -> tup
     )
 
 
-def _differences(readings: Mapping[str, _Readings], document_N: Ints) -> tuple[Difference, ...]:
+def _differences(
+    readings: Mapping[str, _Readings], document_N: Ints, nats: Mapping[str, Doubles]
+) -> tuple[Difference, ...]:
+    """Compare the first arm with the others, by the nats of each arm at every position."""
     first, *others = readings
     confidence = 1 - ALPHA / max(1, len(others))
     ours = readings[first]
     return tuple(
         Difference(
             baseline=name,
-            kl=mean_by_document(ours.kl_N - readings[name].kl_N, document_N, confidence),
+            kl=mean_by_document(nats[first] - nats[name], document_N, confidence),
             top1=mean_by_document(
                 ours.agrees_N.astype(np.float64) - readings[name].agrees_N, document_N, confidence
             ),

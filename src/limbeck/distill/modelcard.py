@@ -52,9 +52,10 @@ class Origin:
     """How the user named the teacher."""
     teacher_source: str | None
     """The teacher's files: a package with its version, a hub name with its commit, or a folder."""
-    teacher_sha256: str
+    teacher_sha256: str | None
+    """None where the teacher is behind an API."""
     licence: str | None
-    """The teacher's licence, under which the student's weights come too."""
+    """Of the student's weights: that of the model they grew from."""
     data: str
     """One sentence on the training text."""
     terms: str
@@ -62,6 +63,8 @@ class Origin:
     recipe_sha256: str
     is_taught: bool = True
     """Whether it learnt what the teacher said; False for one that learnt the answers of its corpus."""
+    teacher_licence: str | None = None
+    """Of the teacher, where it is not the student's."""
 
 
 def model_card(origin: Origin, record: BuildRecord, report: Mapping[str, Any] | None = None) -> str:
@@ -113,12 +116,17 @@ def _opening(origin: Origin) -> str:
 
 def _lineage(origin: Origin) -> str:
     source = f", from {origin.teacher_source}" if origin.teacher_source else ""
+    weights = (
+        "its weights are behind an API and not known"
+        if origin.teacher_sha256 is None
+        else f"weights SHA-256 `{origin.teacher_sha256}`"
+    )
     return "\n".join(
         (
             "## Lineage",
             "",
-            f"- Teacher: `{origin.teacher}`{source}; weights SHA-256 `{origin.teacher_sha256}`",
-            f"- Licence of the teacher: {origin.licence or 'not stated'}",
+            f"- Teacher: `{origin.teacher}`{source}; {weights}",
+            f"- Licence of the teacher: {origin.teacher_licence or origin.licence or 'not stated'}",
             f"- Data: {origin.data}",
             f"- Terms: {origin.terms}",
             f"- Recipe SHA-256: `{origin.recipe_sha256}`",
@@ -127,15 +135,16 @@ def _lineage(origin: Origin) -> str:
 
 
 def _building(record: BuildRecord) -> str:
+    stock = "the teacher" if record.stock is None else f"`{record.stock}`, from which it grew,"
     lines = [
         "## Building",
         "",
-        f"- {record.parameters:,} parameters; the teacher has {record.teacher_parameters:,}",
-        f"- {record.layers} layers; the teacher has {record.teacher_layers}",
+        f"- {record.parameters:,} parameters; {stock} has {record.teacher_parameters:,}",
+        f"- {record.layers} layers; {stock} has {record.teacher_layers}",
     ]
     if record.kept_layers is not None:
         kept = ", ".join(map(str, record.kept_layers))
-        lines.append(f"- Start: pruned out of the teacher, whose layers {kept} it kept")
+        lines.append(f"- Start: pruned out of {stock}, whose layers {kept} it kept")
     elif record.init == "scratch":
         lines.append("- Start: fresh weights")
     else:

@@ -1,6 +1,8 @@
 """One frozen value per run, read from TOML; flags override it by the same name."""
 
 import difflib
+import re
+import string
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
@@ -9,7 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from limbeck.address import check_address
 from limbeck.artefact import sha256_json
+from limbeck.distill.reach import check_extra, check_reached, check_remote
 from limbeck.errors import RecipeError
 
 Dtype = Literal["float32", "bfloat16"]
@@ -26,6 +30,12 @@ _TRIMMED_LOSSES = ("forward_kl", "cross_entropy")
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+LIMITS = "limits"
+"""Sections of this name decide no output, so they may change while a run is unfinished."""
+
+Price = Annotated[float, Field(ge=0)]
 
 
 class _Section(BaseModel):
@@ -53,14 +63,81 @@ class TermsRecipe(_Section):
     """Reference of a permission given to you, where the terms alone do not allow it."""
 
 
+class LimitsRecipe(_Section):
+    """How fast, how often and for how much an API may be asked; may be changed while a run is unfinished."""
+
+    concurrency: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Requests under way at once."""
+    retries: Annotated[int, Field(ge=0, le=100)] = 6
+    """Further tries of a request that a busy server or a broken line left without an answer."""
+    timeout_s: Annotated[float, Field(gt=0)] = 300.0
+    """Patience with one answer."""
+    longest_wait_s: Annotated[float, Field(gt=0)] = 120.0
+    """A server that asks for a longer pause stops the run, to be gone on with later."""
+    requests_per_minute: Positive | None = None
+    tokens_per_minute: Positive | None = None
+    """Prompts and answers together, as the server counts them."""
+    prompt_price: Price | None = None
+    """For a million prompt tokens, in any currency."""
+    completion_price: Price | None = None
+    """For a million tokens of answers, in the same currency."""
+    max_cost: Price | None = None
+    """Most that the run may cost at this API, resumed tries included; stops before a request that could pass it."""
+
+    @model_validator(mode="after")
+    def _priced(self) -> "LimitsRecipe":
+        if self.max_cost is not None and self.prompt_price is self.completion_price is None:
+            raise ValueError("has max_cost, which needs prompt_price, completion_price or both")
+        return self
+
+
+class ApiRecipe(_Section):
+    """An OpenAI-compatible API; needed for a model named `openai:NAME`."""
+
+    base_url: Annotated[str, Field(min_length=1)]
+    """Such as `https://api.example.com/v1`; no default, so that nothing is sent anywhere unasked."""
+    key_variable: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key; the key itself stands in no file."""
+    served_as: str | None = None
+    """Name under which the server answers, where that is neither the model's nor a dated snapshot of it."""
+    top_logprobs: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Ask for that many of the likeliest tokens at every place of an answer; absent, text alone."""
+    prompt_logprobs: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Score the corpus' own text instead of letting the teacher write (vLLM's extension)."""
+    send_seed: bool = True
+    """Send a seed with every request; some servers refuse the field."""
+    length_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """What the server calls the longest answer."""
+    extra: dict[str, str | int | float | bool] = {}
+    """Further fields of every request, for a server that wants them."""
+    limits: LimitsRecipe = LimitsRecipe()
+
+    @model_validator(mode="after")
+    def _plain_address(self) -> "ApiRecipe":
+        check_address(self.base_url)
+        check_extra(self.extra)
+        return self
+
+
 class TeacherRecipe(_Section):
     """The larger model."""
 
     model: Annotated[str, Field(min_length=1)]
-    """A folder, `hf:org/name`, or `packaged:smollm2-135m-instruct`."""
+    """A folder, `hf:org/name`, `packaged:smollm2-135m-instruct`, or `openai:NAME` behind an API."""
     dtype: Dtype = "bfloat16"
     """Number format of the teacher's weights while it is asked."""
     terms: TermsRecipe = TermsRecipe()
+    api: ApiRecipe | None = None
+
+    @model_validator(mode="after")
+    def _reached(self) -> "TeacherRecipe":
+        check_reached(self.model, self.api)
+        return self
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the teacher is behind an API, so that its weights are not here."""
+        return self.api is not None
 
 
 class CorpusRecipe(_Section):
@@ -102,7 +179,89 @@ class GenerateRecipe(_Section):
     max_new_tokens: Positive = 128
     """Tokens an answer at the most; a cut answer is kept and counted."""
     batch: Positive = 128
-    """Prompts answered at once."""
+    """Prompts answered at once; an API has `teacher.api.limits.concurrency` instead."""
+    samples: Positive = 1
+    """Answers to each prompt."""
+
+
+class JudgeRecipe(_Section):
+    """A model behind an API that scores answers; its terms must allow that use."""
+
+    model: Annotated[str, Field(pattern=r"^openai:.+$")]
+    """`openai:NAME`."""
+    api: ApiRecipe
+    terms: TermsRecipe = TermsRecipe()
+    question: str = (
+        "Rate how well the answer below does what was asked, from {lowest} (useless) to {highest} (could not be "
+        "better). Reply with the number alone.\n\n[Asked]\n{prompt}\n\n[Answer]\n{answer}"
+    )
+    """What the judge is asked; `{prompt}`, `{answer}`, `{reference}`, `{lowest}` and `{highest}` are filled in."""
+    lowest: int = 1
+    highest: int = 10
+    min_score: float
+    """Answers with a lower score are rejected."""
+    max_new_tokens: Positive = 16
+    """A reply is the score and nothing else, or it does not count."""
+
+    @model_validator(mode="after")
+    def _scores_fit(self) -> "JudgeRecipe":
+        if not self.lowest <= self.min_score <= self.highest:
+            raise ValueError(
+                f"needs lowest ({self.lowest}) <= min_score ({self.min_score}) <= highest ({self.highest})"
+            )
+        _check_slots(self.question)
+        if self.api.top_logprobs is not None or self.api.prompt_logprobs is not None:
+            raise ValueError("has logprobs in its api section, which go with a teacher")
+        check_reached(self.model, self.api)
+        return self
+
+
+class FilterRecipe(_Section):
+    """Which answers of the teacher are kept, for training and for evaluation alike."""
+
+    finished: bool = False
+    """Reject answers that were cut at their length."""
+    min_tokens: Positive | None = None
+    """Shortest answer, in the student's tokens, the end of the turn left out."""
+    max_tokens: Positive | None = None
+    """Longest answer, likewise."""
+    max_repetition: Fraction | None = None
+    """Largest share of repeated n-grams among the answer's tokens: 1 - distinct / all."""
+    repetition_n: Positive = 4
+    """The n of those n-grams."""
+    pattern: str | None = None
+    """Regular expression that must be found in the answer."""
+    forbidden: str | None = None
+    """Regular expression that must not be found in it."""
+    json_schema: str | None = None
+    """A JSON Schema file, relative to the recipe's folder: the whole answer must be JSON that it allows."""
+    matches_reference: bool = False
+    """The answer must equal the corpus' own response to the prompt, white space at both ends aside."""
+    answer_pattern: str | None = None
+    """Regular expression whose first group is what `matches_reference` compares, in answer and reference."""
+    judge: JudgeRecipe | None = None
+    distinct: bool = False
+    """Of equal answers to one prompt keep the first; without it, frequent answers weigh more."""
+    keep: Literal["all", "first", "best"] = "all"
+    """Of a prompt's accepted answers: all, the first, or the one with the highest judge's score."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "FilterRecipe":
+        if self.keep == "best" and self.judge is None:
+            raise ValueError(
+                'has keep = "best", which goes by the score of a judge; add [filter.judge]'
+            )
+        if self.answer_pattern is not None and not self.matches_reference:
+            raise ValueError("has answer_pattern, which goes with matches_reference = true")
+        for name in ("pattern", "forbidden", "answer_pattern"):
+            _check_pattern(name, getattr(self, name))
+        if self.answer_pattern is not None and not re.compile(self.answer_pattern).groups:
+            raise ValueError(f"answer_pattern {self.answer_pattern!r} needs a group in brackets")
+        if self.min_tokens and self.max_tokens and self.min_tokens > self.max_tokens:
+            raise ValueError(
+                f"needs min_tokens ({self.min_tokens}) <= max_tokens ({self.max_tokens})"
+            )
+        return self
 
 
 class CaptureRecipe(_Section):
@@ -173,6 +332,8 @@ class StudentRecipe(_Section):
     """Which layers pruning keeps: those that change the hidden state most on the corpus, or evenly spaced ones."""
     intermediate: Positive | None = None
     """Width of the feed-forward blocks; pruning keeps the neurons with the largest measured activity."""
+    base: str | None = None
+    """Where the teacher is behind an API: the model here whose tokenizer, shape and weights `prune` and `scratch` use."""
     config: dict[str, int | float | str | bool] = {}
     """Overrides of the teacher's configuration, for init = "scratch"."""
     freeze_embeddings: bool = False
@@ -317,6 +478,7 @@ class Recipe(_Section):
     teacher: TeacherRecipe
     corpus: CorpusRecipe
     generate: GenerateRecipe | None = None
+    filter: FilterRecipe | None = None
     capture: CaptureRecipe = CaptureRecipe()
     student: StudentRecipe
     loss: LossRecipe = LossRecipe()
@@ -371,6 +533,14 @@ class Recipe(_Section):
         return self
 
     @model_validator(mode="after")
+    def _filters_answers(self) -> "Recipe":
+        if self.filter is not None and self.generate is None:
+            raise ValueError(
+                "has [filter], which is for answers that the teacher writes; add [generate]"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _fits_on_policy(self) -> "Recipe":
         own, train = self.on_policy, self.train
         if own is None:
@@ -401,6 +571,11 @@ class Recipe(_Section):
                 "has a [loss] that nothing reads: at on_policy.fraction = 1 every text is the student's own, "
                 "and its loss is [on_policy.loss]"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _suits_an_api(self) -> "Recipe":
+        check_remote(self)
         return self
 
     def as_json(self) -> dict[str, Any]:
@@ -449,6 +624,29 @@ def parse_recipe(raw: Mapping[str, Any]) -> Recipe:
         return Recipe.model_validate(_tuples(raw), strict=True)
     except ValidationError as error:
         raise RecipeError("; ".join(_sentences(error))) from None
+
+
+_SLOTS = ("prompt", "answer", "reference", "lowest", "highest")
+
+
+def _check_slots(question: str) -> None:
+    try:
+        names = [name for _, name, _, _ in string.Formatter().parse(question) if name is not None]
+    except ValueError as error:
+        raise ValueError(f"question is malformed: {error}; write {{{{ for a brace") from None
+    if unknown := [name for name in names if name not in _SLOTS]:
+        raise ValueError(
+            f"question has {{{unknown[0]}}}; known are {', '.join(_SLOTS)}; write {{{{ for a brace"
+        )
+    if "answer" not in names:
+        raise ValueError("question lacks {answer}, so the judge would not see what it scores")
+
+
+def _check_pattern(name: str, pattern: str | None) -> None:
+    try:
+        re.compile(pattern or "")
+    except re.error as error:
+        raise ValueError(f"{name} {pattern!r} is no regular expression: {error}") from None
 
 
 def _override(raw: dict[str, Any], override: str) -> None:

@@ -81,7 +81,7 @@ def _default(field: FieldInfo) -> str:
         case tuple():
             return "`[" + ", ".join(map(str, field.default)) + "]`"
         case _:
-            return f"`{field.default}`"
+            return f"`{_flat(str(field.default))}`"
 
 
 def _flat(text: str | None) -> str:

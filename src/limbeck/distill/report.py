@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich import box
 from rich.table import Table
 
+from limbeck.distill.filter import told
 from limbeck.distill.recipe import Recipe
 from limbeck.figures import number, percent, points, shown
 
@@ -44,6 +45,12 @@ _COUNTS = {
     "cut": "Texts cut into pieces",
     "train": "Documents to train on",
     "heldout": "Documents held out",
+    "cut_answers": "Answers cut at their length",
+    "empty_answers": "Dropped: answers without text",
+    "beyond_context": "Dropped: prompts that do not fit into the API's context",
+    "equal_answers": "Answers equal to an earlier one to the same prompt",
+    "unknown_ends": "Ends of turns without a stated distribution, learned as realised tokens",
+    "foreign_tokens": "Likely tokens that the student lacks; their mass stays in the tail",
 }
 """Counts of a corpus in the order in which they are shown; others follow under their own names."""
 _ON_POLICY_CONTROL = (
@@ -98,7 +105,7 @@ def build_report(
     created: datetime,
     terms: Figures,
     corpus: Mapping[str, int],
-    footprint: Mapping[str, Figures],
+    footprint: Mapping[str, Figures | None],
     speed: Figures,
     heldout: Figures,
     captured: int,
@@ -111,6 +118,9 @@ def build_report(
     hashes: Mapping[str, str],
     environment: Figures,
     on_policy: Figures | None = None,
+    api: Figures | None = None,
+    sifted: Figures | None = None,
+    judge: Figures | None = None,
 ) -> dict[str, Any]:
     """Put a run's figures into the form of docs/report.schema.json, with the sentences they support.
 
@@ -119,8 +129,8 @@ def build_report(
         created: Aware time.
         terms: `Terms.as_dict()`.
         corpus: `Counts.as_dict()`; further counts, such as answers cut at their limit, may be added.
-        footprint: "teacher" and "student", each `Footprint.as_dict()`.
-        speed: `Speed.as_dict()`.
+        footprint: "teacher" and "student", each `Footprint.as_dict()`; None for a teacher behind an API.
+        speed: `Speed.as_dict()`; for a teacher behind an API its figures and the ratio are None.
         heldout: `Heldout.as_dict()`; arms that were not made are absent.
         captured: Positions in the store.
         trained: Loss positions the student was trained on, over all epochs.
@@ -132,6 +142,9 @@ def build_report(
         hashes: Name of a thing to its SHA-256.
         environment: `environment()`.
         on_policy: Counts of what the student wrote itself; None where it wrote nothing.
+        api: What was asked of a teacher behind an API, and what it took.
+        sifted: Answers, kept and rejected, where a filter chose among them.
+        judge: What was asked of a judge, likewise.
     """
     differences = {n: heldout["differences"][n] for n in ARMS if n in heldout["differences"]}
     heldout = {**heldout, "differences": differences}
@@ -141,9 +154,9 @@ def build_report(
         "name": recipe.name,
         "created": created.isoformat(timespec="seconds"),
         "teacher": recipe.teacher.model,
-        "parameters": {who: footprint[who]["parameters"] for who in ("teacher", "student")},
-        "memory": {who: _without(footprint[who], "parameters") for who in ("teacher", "student")},
-        "speed_ratio": dict(speed["ratio"]),
+        "parameters": {who: f and f["parameters"] for who, f in footprint.items()},
+        "memory": {who: f and _without(f, "parameters") for who, f in footprint.items()},
+        "speed_ratio": speed["ratio"] and dict(speed["ratio"]),
         "speed": _without(speed, "ratio"),
         "heldout": heldout,
         "verdicts": verdicts,
@@ -159,7 +172,10 @@ def build_report(
         "hashes": {"recipe": recipe.sha256, **hashes},
         "environment": dict(environment),
         **({} if on_policy is None else {"on_policy": dict(on_policy)}),
+        **{n: dict(v) for n, v in (("api", api), ("filter", sifted), ("judge", judge)) if v},
     }
+    unmeasured = _unmeasured(report)
+    report |= {"unmeasured": unmeasured} if unmeasured else {}
     return report | {"headline": headline(report)}
 
 
@@ -167,6 +183,28 @@ def _loss_kind(recipe: Recipe) -> str:
     """Return what the student minimised; where it read some text and wrote some, on what it read."""
     own = recipe.on_policy
     return own.loss.kind if own is not None and own.fraction == 1 else recipe.loss.kind
+
+
+def _unmeasured(report: Figures) -> dict[str, str]:
+    """Return the figures that are null, each with the reason."""
+    heldout, reasons = report["heldout"], dict[str, str]()
+    if report["parameters"]["teacher"] is None:
+        reasons["parameters.teacher"] = (
+            "the teacher is behind an API, which does not show its weights"
+        )
+        reasons["memory.teacher"] = reasons["parameters.teacher"]
+        reasons["speed_ratio"] = (
+            "the teacher is behind an API: its speed is that of a network and of other machines"
+        )
+    if heldout["teacher"]["perplexity"] is None:
+        reasons["heldout.teacher.perplexity"] = (
+            "the API does not state the probability of every token that the teacher wrote"
+        )
+    if heldout["student"]["kl_mean"] is None:
+        reasons["heldout.*.kl_mean"] = (
+            "the API gives text alone; differences between arms need no teacher's probabilities and are given"
+        )
+    return reasons
 
 
 def training_curve(log: Sequence["StepLog"]) -> list[dict[str, float | int]]:
@@ -212,10 +250,26 @@ def environment(*, device: str, threads: int) -> dict[str, Any]:
 
 def headline(report: Figures) -> list[str]:
     """Return the findings of a report as plain sentences, each with its interval."""
+    heldout = report["heldout"]
+    knowledge = heldout.get("knowledge", "distribution")
+    sentences = _about_one_here(report) if knowledge == "distribution" else _about_remote(report)
+    for name in ("cross_entropy", "undistilled"):
+        if name in report["verdicts"]:
+            difference = heldout["differences"][name]
+            what = "bounded KL" if heldout.get("differences_of") == "bounded_kl" else "KL"
+            verdict = report["verdicts"][name]["verdict"]
+            sentences.append(_comparison(_other(name, report), verdict, difference, what))
+        else:
+            sentences.append(f"Not compared with {_OTHERS[name]}: that arm was not made.")
+    return [*sentences, *report["loss"]["notes"]]
+
+
+def _about_one_here(report: Figures) -> list[str]:
+    """Compare the student with a teacher whose weights are here."""
     heldout, parameters, speed = report["heldout"], report["parameters"], report["speed_ratio"]
     student = heldout["student"]
     share = parameters["student"] / parameters["teacher"]
-    sentences = [
+    return [
         f"Names the teacher's first choice at {percent(student['top1_agreement'], student['top1_interval'])} "
         f"of held-out positions, with {share:.0%} of its parameters at {speed['median']:.2f} times its "
         f"generation speed [{speed['low']:.2f}, {speed['high']:.2f}].",
@@ -223,14 +277,32 @@ def headline(report: Figures) -> list[str]:
         f"{heldout['positions']:,} positions of {heldout['documents']:,} documents); perplexity "
         f"{number(student['perplexity'])} against the teacher's {number(heldout['teacher']['perplexity'])}.",
     ]
-    for name in ("cross_entropy", "undistilled"):
-        if name in report["verdicts"]:
-            difference = heldout["differences"][name]
-            verdict = report["verdicts"][name]["verdict"]
-            sentences.append(_comparison(_other(name, report), verdict, difference))
-        else:
-            sentences.append(f"Not compared with {_OTHERS[name]}: that arm was not made.")
-    return [*sentences, *report["loss"]["notes"]]
+
+
+def _about_remote(report: Figures) -> list[str]:
+    """Compare the student with what a teacher behind an API said."""
+    heldout = report["heldout"]
+    student = heldout["student"]
+    choice = (
+        "the token that the teacher wrote"
+        if heldout["knowledge"] == "text"
+        else "the teacher's first choice"
+    )
+    own = heldout["differences_of"] == "likelihood"
+    text = "the teacher's own answers" if own else "the corpus, which the teacher scored"
+    where = f"{heldout['positions']:,} positions of {heldout['documents']:,} documents"
+    sentences = [
+        f"Names {choice} at {percent(student['top1_agreement'], student['top1_interval'])} of held-out positions, "
+        f"with {millions(report['parameters']['student'])} parameters; the teacher is behind an API, so its size "
+        "and speed are not compared.",
+        f"Perplexity {number(student['perplexity'], student['perplexity_interval'])} on {text} ({where}).",
+    ]
+    if student["kl_mean"] is not None:
+        sentences.append(
+            f"Lies at least {number(student['kl_mean'], student['kl_interval'])} nats from the teacher: mean KL over "
+            "its likeliest tokens and all others together, which is a lower bound."
+        )
+    return sentences
 
 
 def _other(name: str, report: Figures) -> str:
@@ -240,14 +312,14 @@ def _other(name: str, report: Figures) -> str:
     return _OTHERS[name]
 
 
-def _comparison(other: str, verdict: Verdict, difference: Figures) -> str:
+def _comparison(other: str, verdict: Verdict, difference: Figures, what: str) -> str:
     words = {
         "better": "Nearer to the teacher than",
         "worse": "Farther from the teacher than",
         "undecided": "Not told apart from",
     }
     return (
-        f"{words[verdict]} {other}: KL differs by "
+        f"{words[verdict]} {other}: {what} differs by "
         f"{number(difference['kl_mean'], difference['kl_interval'], sign=True)} nats, agreement by "
         f"{points(difference['top1_agreement'], difference['top1_interval'])}."
     )
@@ -289,21 +361,27 @@ def summary_table(report: Figures) -> Table:
         pad_edge=False,
     )
     table.add_column("")
-    for column in ("KL, nats", "top-1 agreement", "perplexity"):
+    for column in (_kl_title(heldout), "top-1 agreement", "perplexity"):
         table.add_column(column, justify="right")
     teacher = heldout["teacher"]
-    table.add_row("Teacher", "0", "100%", number(teacher["perplexity"]))
+    if heldout.get("knowledge", "distribution") == "distribution":
+        table.add_row("Teacher", "0", "100%", number(teacher["perplexity"]))
     for name, label in ARMS.items():
         if name in heldout:
             arm = heldout[name]
             table.add_row(
                 label,
-                number(arm["kl_mean"], arm["kl_interval"]),
+                "–" if arm["kl_mean"] is None else number(arm["kl_mean"], arm["kl_interval"]),
                 percent(arm["top1_agreement"], arm["top1_interval"]),
                 number(arm["perplexity"]),
                 style="bold" if name == "student" else None,
             )
     return table
+
+
+def _kl_title(heldout: Figures) -> str:
+    bound = heldout.get("knowledge") == "likely_tokens"
+    return "KL, nats, at least" if bound else "KL, nats"
 
 
 def _running_costs(report: Figures) -> str:
@@ -314,14 +392,42 @@ def _running_costs(report: Figures) -> str:
         else f"undecided against {ARMS[name].lower()}"
         for name, v in report["verdicts"].items()
     )
-    lines = [
+    speeds = (
         f"speed {speed['median']:.2f}x [{speed['low']:.2f}, {speed['high']:.2f}]   "
-        f"parameters {millions(parameters['student'])} of {millions(parameters['teacher'])}   "
+        if speed
+        else ""
+    )
+    of = f" of {millions(parameters['teacher'])}" if parameters["teacher"] else ""
+    lines = [
+        f"{speeds}parameters {millions(parameters['student'])}{of}   "
         f"store {store['bytes_per_token']:.1f} bytes/token",
         f"capture {duration(report['seconds']['capture'])}   train {duration(report['seconds']['train'])}   "
         f"evaluate {duration(report['seconds']['evaluate'])}   total {duration(report['seconds']['total'])}",
     ]
-    return "\n".join([*lines, verdicts] if verdicts else lines)
+    lines += [*_asked_lines(report), *([verdicts] if verdicts else [])]
+    return "\n".join(lines)
+
+
+def _asked_lines(report: Figures) -> list[str]:
+    """Say what APIs were asked and what a filter rejected."""
+    lines = [_asked(name, report[key]) for name, key in _APIS.items() if key in report]
+    if "filter" in report:
+        kept, all_ = (sum(report["filter"][key].values()) for key in ("kept", "answers"))
+        lines.append(
+            f"filter kept {kept:,} of {all_:,} answers; rejected: {told(report['filter']['rejected'])}"
+        )
+    return lines
+
+
+_APIS = {"teacher's API": "api", "judge's API": "judge"}
+
+
+def _asked(name: str, figures: Figures) -> str:
+    cost = "" if figures["cost"] is None else f", cost {figures['cost']:.4g}"
+    return (
+        f"{name}: {figures['requests']:,} requests, {figures['prompt_tokens']:,} tokens in, "
+        f"{figures['completion_tokens']:,} out{cost}"
+    )
 
 
 def render_html(report: Figures) -> str:
@@ -352,29 +458,42 @@ def render_html(report: Figures) -> str:
         points=points,
         signed=_signed,
         interval_of=_interval_of,
+        knowledge=heldout.get("knowledge", "distribution"),
+        kl_title=_kl_title(heldout),
+        asked=_asked_lines(report),
+        because=report.get("unmeasured", {}),
     )
 
 
 def _tiles(report: Figures) -> list[dict[str, str]]:
     student, parameters = report["heldout"]["student"], report["parameters"]
     speed, store, seconds = report["speed_ratio"], report["store"], report["seconds"]
+    bound = "at least, " if report["heldout"].get("knowledge") == "likely_tokens" else ""
+    key, what = (
+        ("perplexity", "perplexity on the teacher's text")
+        if student["kl_mean"] is None
+        else ("kl_mean", "nats from the teacher")
+    )
+    interval = student[f"{key.removesuffix('_mean')}_interval"]
+    nearness = (number(student[key]), what, bound + _interval_of(number, student[key], interval))
+    rate = report["speed"]["student_tokens_per_s"]
     tiles = (
         (
             percent(student["top1_agreement"]),
             "top-1 agreement",
             _interval_of(percent, student["top1_agreement"], student["top1_interval"]),
         ),
-        (
-            number(student["kl_mean"]),
-            "nats from the teacher",
-            _interval_of(number, student["kl_mean"], student["kl_interval"]),
-        ),
-        (
+        nearness,
+        (number(rate["median"]), "tokens per second", f"[{rate['low']:.1f}, {rate['high']:.1f}]")
+        if speed is None
+        else (
             f"{speed['median']:.2f}×",
             "the teacher's speed",
             f"[{speed['low']:.2f}, {speed['high']:.2f}]",
         ),
-        (
+        (millions(parameters["student"]), "parameters", "the teacher's are not known")
+        if parameters["teacher"] is None
+        else (
             f"{parameters['student'] / parameters['teacher']:.0%}",
             "of its parameters",
             f"{millions(parameters['student'])} of {millions(parameters['teacher'])}",
@@ -400,6 +519,8 @@ def _drawings(report: Figures) -> list[dict[str, Any]]:
     arms = {name: heldout[name] for name in ARMS if name in heldout}
     drawings: list[dict[str, Any]] = []
     for key, heading, label, caption in _BUCKETS:
+        if arms["student"][key] is None:
+            continue
         buckets = {name: arm[key] for name, arm in arms.items()}
         title = f"{heading}: mean KL of {', '.join(ARMS[name] for name in buckets)}"
         svg = plots.divergence_by_bucket(buckets, label=label, prefix=key, title=title)
@@ -474,6 +595,8 @@ def _loss_caption(report: Figures, curves: Mapping[str, object]) -> str:
 def _costs(report: Figures) -> list[dict[str, str]]:
     parameters, memory, speed = report["parameters"], report["memory"], report["speed"]
     teacher, student = memory["teacher"], memory["student"]
+    if teacher is None:
+        return _costs_alone(report)
     ratio = report["speed_ratio"]
     rows = [
         {
@@ -498,12 +621,7 @@ def _costs(report: Figures) -> list[dict[str, str]]:
             "interval": "",
         },
     ]
-    names = {
-        "weight_bytes": "Weights in memory, as timed",
-        "cache_bytes_per_token": "Key-value cache per token",
-        "disk_bytes": "On disk",
-    }
-    for key, what in names.items():
+    for key, what in _SIZES.items():
         ours, theirs = student[key], teacher[key]
         rows.append(
             {
@@ -515,6 +633,27 @@ def _costs(report: Figures) -> list[dict[str, str]]:
             }
         )
     return rows
+
+
+_SIZES = {
+    "weight_bytes": "Weights in memory, as timed",
+    "cache_bytes_per_token": "Key-value cache per token",
+    "disk_bytes": "On disk",
+}
+
+
+def _costs_alone(report: Figures) -> list[dict[str, str]]:
+    """Return what a student costs whose teacher is behind an API."""
+    rate = report["speed"]["student_tokens_per_s"]
+    figures = {
+        "Generation, tokens per second": number(rate["median"]),
+        "Parameters": millions(report["parameters"]["student"]),
+        **{what: size(report["memory"]["student"][key]) for key, what in _SIZES.items()},
+    }
+    return [
+        {"what": what, "teacher": "–", "student": figure, "ratio": "–", "interval": ""}
+        for what, figure in figures.items()
+    ]
 
 
 def _count_rows(corpus: Mapping[str, int]) -> list[dict[str, str]]:

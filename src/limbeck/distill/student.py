@@ -29,6 +29,7 @@ class BuildRecord:
     parameters: int
     """Of the student; a tied head counts once."""
     teacher_parameters: int
+    """Of the model that the student grew from: the teacher, or `stock`; so is the next of layers."""
     trainable_parameters: int
     layers: int
     teacher_layers: int
@@ -44,6 +45,8 @@ class BuildRecord:
     """For each kept layer the share of feed-forward activity that its kept neurons carried."""
     calibration_positions: int | None = None
     """Loss positions behind those figures."""
+    stock: str | None = None
+    """The model that the student grew from, where that is not its teacher."""
     notes: tuple[str, ...] = ()
     """What a reader of the report should know, one sentence each."""
 
@@ -72,6 +75,7 @@ def build_student(
     seed: int,
     folder_model: LocalModel | None = None,
     vocabulary: Vocabulary | None = None,
+    stands_in: bool = False,
 ) -> Student:
     """Build the student that a recipe asks for; the teacher stays as it is.
 
@@ -85,6 +89,7 @@ def build_student(
         seed: Seed of fresh weights.
         folder_model: The loaded `recipe.folder`, for init = "folder".
         vocabulary: The tokens to keep, of `trim.decide`; None keeps all.
+        stands_in: Whether `teacher` is not the teacher but stands in for one behind an API.
 
     Raises:
         RecipeError: A size or a configuration key that cannot be.
@@ -109,7 +114,9 @@ def build_student(
         freeze_embeddings(model)
     if recipe.lora is not None:
         facts["adapted"] = count_trainable(model, recipe.lora)
-    return Student(model, tokenizer, _record(recipe.init, model, teacher.model, facts))
+    stock = teacher.name if stands_in else None
+    record = _record(recipe.init, model, teacher.model, facts, stock)
+    return Student(model, tokenizer, record)
 
 
 def check_student(
@@ -337,10 +344,12 @@ def freeze_embeddings(model: Any) -> None:
     model.get_input_embeddings().weight.requires_grad_(False)
 
 
-def _record(init: str, model: Any, teacher: Any, facts: Mapping[str, Any]) -> BuildRecord:
+def _record(
+    init: str, model: Any, teacher: Any, facts: Mapping[str, Any], stock: str | None
+) -> BuildRecord:
     parameters, of_teacher = _count(model), _count(teacher)
     notes: tuple[str, ...] = facts.get("notes", ())
-    if parameters >= of_teacher:
+    if stock is None and parameters >= of_teacher:
         notes = (
             *notes,
             f"the student's {parameters:,} parameters are not fewer than the teacher's {of_teacher:,}",
@@ -354,6 +363,7 @@ def _record(init: str, model: Any, teacher: Any, facts: Mapping[str, Any]) -> Bu
         teacher_layers=teacher.config.num_hidden_layers,
         intermediate=getattr(model.config, "intermediate_size", None),
         **{k: v for k, v in facts.items() if k not in ("notes", "adapted")},
+        stock=stock,
         notes=notes,
     )
 

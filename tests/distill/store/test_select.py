@@ -1,5 +1,8 @@
 """A sparse distribution stands for the dense one: in mass, in bounds and in expectation."""
 
+import math
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from limbeck.distill.store import StoreSpec, gradient_mse, sparsify
-from limbeck.distill.targets import SparseTargets
+from limbeck.distill.store import (
+    StoreReader,
+    StoreSpec,
+    StoreWriter,
+    gradient_mse,
+    sparsify,
+    sparsify_known,
+)
+from limbeck.distill.targets import Document, SparseTargets, Taught
 from limbeck.errors import StoreError
 
 
@@ -168,3 +178,91 @@ def test_no_positions_make_empty_targets() -> None:
 def test_a_spec_out_of_range_is_refused(values: dict[str, float]) -> None:
     with pytest.raises(StoreError, match="store"):
         StoreSpec(**values)  # pyright: ignore[reportArgumentType] - wrong on purpose
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**31), levels=st.integers(64, 5000), entries=st.integers(1, 6))
+def test_known_tokens_keep_their_mass_and_what_they_leave_is_tail(
+    seed: int, levels: int, entries: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    heads_N = rng.integers(0, entries + 1, 12)
+    probs = [np.sort(rng.dirichlet(np.ones(h + 1))[:h])[::-1] for h in heads_N]
+    ids = [rng.choice(50, h, replace=False) for h in heads_N]
+    realised_N = rng.integers(0, 50, 12)
+    spec = StoreSpec(
+        max_head=entries, tail_samples=1, tail_weight=None, tail_floor=0.0, levels=levels
+    )
+    targets = sparsify_known(
+        heads_N,
+        np.concatenate(ids).astype(np.int64),
+        np.concatenate(probs).astype(np.float64),
+        realised_N,
+        spec,
+        torch.Generator().manual_seed(seed),
+    )
+    for n in range(12):
+        where = slice(*targets.offsets_N1[n : n + 2])
+        if heads_N[n] == 0:
+            assert targets.ids_E[where].tolist() == [realised_N[n]]
+            assert targets.weights_E[where].tolist() == [1.0]
+            assert (targets.tail_N[n], targets.entropy_N[n]) == (1.0, 0.0)
+            continue
+        assert targets.is_head_E[where].all()
+        assert targets.ids_E[where].tolist() == ids[n].tolist()
+        assert np.abs(targets.weights_E[where] - probs[n]).max() < 1 / levels + 1e-6
+        tail = 1 - probs[n].sum()
+        assert abs(targets.tail_N[n] - tail) < 1 / levels + 1e-6
+        parts = np.append(probs[n], max(tail, 1e-300))
+        assert abs(targets.entropy_N[n] + (parts * np.log(parts)).sum()) < 1 / 31
+
+
+def test_known_masses_are_rounded_without_bias() -> None:
+    spec = StoreSpec(max_head=2, tail_samples=1, tail_weight=None, tail_floor=0.0, levels=8)
+    probs = np.array([0.53, 0.21])
+    drawn = np.array(
+        [
+            sparsify_known(
+                np.array([2]),
+                np.array([4, 9]),
+                probs,
+                np.array([4]),
+                spec,
+                torch.Generator().manual_seed(seed),
+            ).weights_E
+            for seed in range(3000)
+        ]
+    )
+    assert np.abs(drawn.mean(0) - probs).max() < 4 * drawn.std(0).max() / math.sqrt(3000)
+
+
+def test_a_store_keeps_known_tokens_and_realised_ones_side_by_side(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    spec = StoreSpec(max_head=3, tail_samples=1, tail_weight=None, tail_floor=0.0, levels=4096)
+    taught: list[Taught] = []
+    for number in range(5):
+        tokens_T = rng.integers(0, 99, 20).astype(np.int32)
+        loss_T = np.ones(20, np.bool_)
+        loss_T[-1] = False
+        heads_N = rng.integers(0, 4, 19) if number else np.zeros(19, np.int64)
+        probs = [np.sort(rng.dirichlet(np.ones(h + 1))[:h])[::-1] for h in heads_N]
+        targets = sparsify_known(
+            heads_N,
+            np.concatenate([rng.choice(99, h, replace=False) for h in heads_N]).astype(np.int64),
+            np.concatenate(probs).astype(np.float64),
+            tokens_T[1:].astype(np.int64),
+            spec,
+            torch.Generator().manual_seed(number),
+        )
+        taught.append(
+            Taught(Document(tokens_T, loss_T, number % 2 == 0, f"{number:064x}"), targets)
+        )
+    writer = StoreWriter(tmp_path, spec, vocabulary=99, tokenizer_sha256="t", teacher={})
+    with writer:
+        for one in taught:
+            writer.append(one)
+    for one, two in zip(taught, StoreReader(tmp_path).documents(), strict=True):
+        np.testing.assert_array_equal(one.targets.ids_E, two.targets.ids_E)
+        np.testing.assert_allclose(one.targets.weights_E, two.targets.weights_E)
+        np.testing.assert_array_equal(one.targets.is_head_E, two.targets.is_head_E)
+        np.testing.assert_allclose(one.targets.tail_N, two.targets.tail_N)

@@ -5,7 +5,7 @@ from limbeck.distill.store.describe import describe
 from limbeck.distill.store.export import export_parquet
 from limbeck.distill.store.manifest import part_documents
 from limbeck.distill.store.reader import StoreReader
-from limbeck.distill.store.select import sparsify
+from limbeck.distill.store.select import sparsify, sparsify_known
 from limbeck.distill.store.spec import StoreSpec
 from limbeck.distill.store.writer import StoreWriter, merge
 
@@ -20,4 +20,5 @@ __all__ = [
     "merge",
     "part_documents",
     "sparsify",
+    "sparsify_known",
 ]

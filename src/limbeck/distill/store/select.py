@@ -4,7 +4,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from scipy import special
 from torch import Tensor
 
 from limbeck.distill.store.codec import ENTROPY_STEPS, Grid
@@ -13,6 +15,7 @@ from limbeck.distill.store.spec import StoreSpec
 from limbeck.distill.targets import SparseTargets
 from limbeck.errors import StoreError
 
+Doubles = npt.NDArray[np.float64]
 _BLOCK = 256
 _ROWS = 32
 """Rows that are read at once: 32 x 49,152 float32 is 6 MB."""
@@ -61,6 +64,58 @@ def sparsify(
         ids_S[order].cpu().numpy(),
         rest_N.cpu().numpy(),
         np.rint(entropy_N.clamp(min=0).cpu().numpy() * ENTROPY_STEPS).astype(np.int64),
+        spec.levels,
+    )
+
+
+def sparsify_known(
+    heads_N: Numbers,
+    ids_H: Numbers,
+    probs_H: Doubles,
+    realised_N: Numbers,
+    spec: StoreSpec,
+    generator: torch.Generator,
+) -> SparseTargets:
+    """Keep what a model says that tells some probabilities and no more; masses are rounded without bias.
+
+    What the named tokens leave is tail mass without samples, for nothing is known of it. A position of which nothing
+    is known at all holds its realised token as one sample of the whole mass: drawn from the model's distribution p it
+    has expectation p, and forward KL with it is cross-entropy. Entropies are those of {each named token, everything
+    else}, a lower bound of the full one, and 0 where nothing is known.
+
+    Args:
+        heads_N: Named tokens of each position, at most `spec.max_head`.
+        ids_H: Their ids, by position, then by falling probability.
+        probs_H: Their probabilities; those of a position sum to at most 1, rounding aside.
+        realised_N: The token that followed at each position.
+        spec: With tail_floor = 0 and tail_samples = 1.
+        generator: A CPU generator; the same state gives the same targets.
+    """
+    positions = len(heads_N)
+    draws_N4 = torch.rand(positions, 4, dtype=torch.float64, generator=generator)
+    owner_H = torch.from_numpy(np.repeat(np.arange(positions), heads_N))
+    named_N = np.bincount(owner_H.numpy(), weights=probs_H, minlength=positions)
+    tail_N = np.clip(1.0 - named_N, 0.0, 1.0)
+    mass_H, rest_N = _masses(
+        owner_H,
+        torch.from_numpy(heads_N),
+        torch.from_numpy(probs_H),
+        torch.from_numpy(tail_N),
+        spec,
+        draws_N4,
+    )
+    nothing_N = heads_N == 0
+    entropy_N = special.entr(tail_N) + np.bincount(
+        owner_H.numpy(), weights=special.entr(probs_H), minlength=positions
+    )
+    return join(
+        heads_N,
+        ids_H,
+        mass_H.numpy(),
+        nothing_N.astype(np.int64),
+        realised_N[nothing_N],
+        rest_N.numpy(),
+        np.rint(entropy_N * ENTROPY_STEPS).astype(np.int64),
         spec.levels,
     )
 

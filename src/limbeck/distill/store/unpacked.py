@@ -174,9 +174,16 @@ class Unpacked(Sequence[Taught]):
 
     def split(self, *, heldout: bool) -> "Unpacked":
         """Return the documents that are held out, or those that are not, in the same order."""
+        return self._some(self._chosen[self._heldout_D[self._chosen] == heldout])
+
+    def only(self, numbers: Sequence[int]) -> "Unpacked":
+        """Return the documents of these numbers, counted from 0 in the order of iteration."""
+        return self._some(self._chosen[np.asarray(numbers, dtype=np.int64)])
+
+    def _some(self, chosen: npt.NDArray[np.int64]) -> "Unpacked":
         some = Unpacked.__new__(Unpacked)
         some._parts, some._ends, some._heldout_D = self._parts, self._ends, self._heldout_D
-        some._chosen = self._chosen[self._heldout_D[self._chosen] == heldout]
+        some._chosen = chosen
         return some
 
     def __len__(self) -> int:
