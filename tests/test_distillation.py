@@ -574,6 +574,25 @@ def test_an_on_policy_run_says_so_and_counts_what_the_student_wrote(
     assert steps[0] == steps[1]
 
 
+def test_an_adapted_student_trains_on_text_of_its_own(
+    tiny_teacher_folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("peft")
+    student: dict[str, Any] = {"layers": 2, "lora": {"rank": 4}}
+    made = recipe(
+        tiny_teacher_folder, student=student, on_policy=ON_POLICY, evaluate__controls=False
+    )
+    run = limbeck.distill(made, out=tmp_path / "run")
+    assert read_json(run.path("report.json"))["on_policy"]["answers"] > 0
+    assert run.path("adapter/adapter_model.safetensors").is_file()
+    start, end = (
+        load_file(run.path(name) / "model.safetensors")
+        for name in ("controls/undistilled", "student")
+    )
+    assert start.keys() == end.keys()
+    assert any(not torch.equal(start[n].bfloat16(), end[n]) for n in start)
+
+
 def test_an_off_policy_report_counts_nothing_written(finished: Path) -> None:
     assert "on_policy" not in read_json(finished / "report.json")
     assert "the same text" in (finished / "report.html").read_text(encoding="utf-8")

@@ -186,6 +186,41 @@ def test_a_launch_in_shards_that_was_killed_goes_on_in_one_process(
     assert (out / "manifest.json").is_file()
 
 
+ON_POLICY = """
+[on_policy]
+fraction = 0.6
+documents = 3
+max_staleness = 1
+batch = 3
+max_new_tokens = 12
+"""
+
+
+@pytest.mark.slow
+def test_two_launched_processes_train_on_the_text_that_one_would_write(
+    recipe: Path, tmp_path: Path
+) -> None:
+    text = recipe.read_text(encoding="utf-8").replace("epochs = 20.0", "epochs = 2.0")
+    recipe.write_text(text + ON_POLICY, encoding="utf-8")
+    _said(_start([], recipe, tmp_path / "one"))
+    said = _said(_start(TORCHRUN_WORDS, recipe, tmp_path / "two"))
+    assert said.count("train student (") == 1
+    assert _losses(tmp_path / "two") == pytest.approx(_losses(tmp_path / "one"), rel=1e-4, abs=1e-5)
+    written = [read_json(tmp_path / n / "report.json")["on_policy"] for n in ("one", "two")]
+    for counts in written:
+        del counts["seconds"]
+    assert written[0] == written[1]
+    assert written[0]["answers"] > 0
+
+
+def test_a_launch_in_shards_cannot_train_on_own_text(recipe: Path, tmp_path: Path) -> None:
+    with recipe.open("a", encoding="utf-8") as file:
+        file.write(ON_POLICY)
+    said = _said(_start(ACCELERATE_WORDS, recipe, tmp_path / "run"), 1)
+    assert said.count("limbeck: ") == 1
+    assert "a recipe with on_policy needs the whole student in every process" in said
+
+
 def test_a_second_launch_on_a_folder_is_told_who_has_it(recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     out.mkdir()

@@ -33,7 +33,7 @@ from limbeck.distill.evaluate import Heldout, Predicted, measure_fidelity, measu
 from limbeck.distill.forward import check_packs, split
 from limbeck.distill.modelcard import Origin, model_card
 from limbeck.distill.objective import LossSpec, check_supported
-from limbeck.distill.on_policy import MixedSpec, train_on_policy
+from limbeck.distill.on_policy import MixedSpec, check_whole, train_on_policy
 from limbeck.distill.own_text import (
     check_room,
     on_policy_notes,
@@ -52,6 +52,7 @@ from limbeck.distill.report import (
     training_curve,
 )
 from limbeck.distill.speed import measure_alone, measure_footprint, measure_speed
+from limbeck.distill.spread import wants_shards
 from limbeck.distill.store import (
     StoreReader,
     StoreSpec,
@@ -656,7 +657,8 @@ def _arms(recipe: Recipe) -> dict[str, tuple[str, LossSpec]]:
 
 
 def _train(flow: Distillation) -> Mapping[str, Any]:
-    flow.release_teacher()
+    if flow.recipe.on_policy is None:
+        flow.release_teacher()
     taught = _lessons(flow)
     facts: dict[str, Any] = {"seconds": 0.0}
     for arm, (name, _) in _arms(flow.recipe).items():
@@ -1235,11 +1237,10 @@ def distil(flow: Distillation, only: str | None) -> None:
     Raises:
         LimbeckError: Anything the user can mend.
     """
-    check_share(flow.recipe.train, flow.launch.size)
-    if flow.recipe.on_policy is not None and flow.launch.size > 1:
-        raise RecipeError(
-            f"a recipe with on_policy trains in one process, and {flow.launch.size} were launched; start it alone"
-        )
+    if flow.recipe.on_policy is None:
+        check_share(flow.recipe.train, flow.launch.size)
+    else:
+        check_whole(shards=flow.launch.size > 1 and wants_shards(os.environ))
     steps = _steps(flow.recipe)
     run_steps(flow, steps, only)
     stamps = [flow.run.stamp(step.name) for step in steps]

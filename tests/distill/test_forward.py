@@ -30,6 +30,12 @@ def test_a_llama_splits_and_packs() -> None:
     check_packs(split(model), model.config, row_length=4096)
 
 
+def test_a_model_with_dropout_splits_while_it_trains_and_goes_on_training() -> None:
+    model = _model(transformers.LlamaConfig(**SIZES, attention_dropout=0.5, initializer_range=0.5))
+    split(model.train())
+    assert all(part.training for part in model.modules())
+
+
 def test_attention_in_a_window_is_refused_for_rows_longer_than_the_window() -> None:
     model = _model(transformers.MistralConfig(**SIZES, sliding_window=16))
     check_packs(split(model), model.config, row_length=16)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
 
 from limbeck.backends import load
+from limbeck.distill.adapter import add_adapters, merge_adapters
 from limbeck.distill.capture import end_tokens
 from limbeck.distill.corpus import Prompt
 from limbeck.distill.own_text import (
@@ -21,7 +21,8 @@ from limbeck.distill.own_text import (
     read_writing,
     total,
 )
-from limbeck.distill.recipe import OnPolicyRecipe, OwnLossRecipe
+from limbeck.distill.recipe import LoraRecipe, OnPolicyRecipe, OwnLossRecipe
+from limbeck.distill.spread import Team
 from limbeck.model import LocalModel
 
 OWN = OnPolicyRecipe(batch=4, max_new_tokens=9)
@@ -46,7 +47,7 @@ def _prompts(count: int) -> list[Prompt]:
 
 
 def _writer(student: LocalModel, folder: Path, precision: str = "no") -> Writer:
-    return Writer(student, OWN, precision, Accelerator(cpu=True), 7, folder)
+    return Writer(student, OWN, precision, Team(torch.device("cpu")), 7, folder)
 
 
 def test_every_prompt_is_answered_for_its_step_and_counted(
@@ -100,6 +101,31 @@ def test_writing_leaves_the_student_as_it_was(
     after = student.model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert all(p.dtype == torch.float32 and p.requires_grad for p in student.model.parameters())
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_an_adapted_student_writes_as_the_merged_one_will(
+    student: LocalModel, tmp_path: Path, precision: str
+) -> None:
+    pytest.importorskip("peft")
+
+    def text() -> list[list[int]]:
+        fresh = _writer(student, tmp_path, precision).write({1: _prompts(6)})
+        return [d.tokens_T.tolist() for d in fresh[1]]
+
+    plain = text()
+    adapters = add_adapters(student.model, LoraRecipe(rank=4), seed=0)
+    assert text() == plain
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(5)
+        for name, parameter in student.model.named_parameters():
+            if "lora_B" in name:
+                parameter += torch.randn(parameter.shape, generator=generator)
+    adapted = text()
+    assert adapted != plain
+    if precision == "no":  # rounding to bfloat16 before or after the merge is not the same
+        merge_adapters(adapters)
+        assert text() == adapted
 
 
 def test_nothing_to_write_leaves_no_line(student: LocalModel, tmp_path: Path) -> None:

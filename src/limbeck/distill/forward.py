@@ -1,5 +1,7 @@
 """The two halves of a causal language model: hidden states, and the head that turns them into logits."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +106,7 @@ def split(model: Any) -> Halves:
     halves = Halves(model.base_model, head)
     vocabulary = head.weight.shape[0]
     probe_BT = torch.arange(_PROBE_TOKENS, device=head.weight.device)[None] % vocabulary
-    with torch.no_grad():
+    with _without_noise(model), torch.no_grad():
         ours = head(halves.hidden(probe_BT)).float().nan_to_num(0.0)
         # Broken weights (NaN) are not this check's concern: losses and evaluation name them better.
         theirs = model(probe_BT, use_cache=False).logits.float().nan_to_num(0.0)
@@ -115,3 +117,14 @@ def split(model: Any) -> Halves:
             "models with scaled or capped logits are not supported"
         )
     return halves
+
+
+@contextmanager
+def _without_noise(model: Any) -> Generator[None]:
+    """Switch dropout off for a probe, which else would differ from itself."""
+    training: bool = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

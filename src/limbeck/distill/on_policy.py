@@ -12,11 +12,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
 from limbeck.distill import checkpoint
@@ -29,6 +26,7 @@ from limbeck.distill.own_text import Writer, cut_writing, prompts_with_room
 from limbeck.distill.packing import Batch, Row, assemble, attention_mask, pack
 from limbeck.distill.positions import narrow
 from limbeck.distill.recipe import OnPolicyRecipe, TrainRecipe
+from limbeck.distill.spread import Team, clip
 from limbeck.distill.targets import Document, Taught
 from limbeck.distill.torch_targets import TorchTargets
 from limbeck.distill.train import (
@@ -37,13 +35,15 @@ from limbeck.distill.train import (
     append_log,
     cut_log,
     learning_rate,
+    noise_seed,
     not_finite,
     precision_context,
     restored_step,
     targets_of,
 )
-from limbeck.errors import TrainingError
+from limbeck.errors import RecipeError, TrainingError
 from limbeck.model import LocalModel
+from limbeck.placement import device, place
 from limbeck.progress import Progress
 
 
@@ -100,6 +100,19 @@ def hidden_at_loss(halves: Halves, batch: Batch) -> Tensor:
     return hidden_BTD.flatten(0, 1)[batch.loss_N]
 
 
+def check_whole(*, shards: bool) -> None:
+    """Refuse a launch that cuts the student into shards.
+
+    Raises:
+        RecipeError: It does.
+    """
+    if shards:
+        raise RecipeError(
+            "a recipe with on_policy needs the whole student in every process, for each writes with it, and "
+            "this launch cuts it into shards; launch without --use_fsdp, for a copy in each"
+        )
+
+
 def train_on_policy(
     student: LocalModel,
     teacher: LocalModel,
@@ -128,19 +141,20 @@ def train_on_policy(
         progress: Hears of every step.
 
     Raises:
-        RecipeError: A prompt leaves no room for an answer.
+        RecipeError: A prompt leaves no room for an answer, or the launch asks for shards.
         RunError: A checkpoint is there and `resume` is False.
         StudentError: The teacher cannot read packed rows.
-        TrainingError: A loss or gradient is not finite, a checkpoint is damaged, or parameters are sharded.
+        TrainingError: A loss or gradient is not finite, or a checkpoint is damaged.
     """
-    accelerator = _accelerator()
+    team = _team()
     prompts = prompts_with_room([t.document for t in taught], own, recipe.row_length, teacher)
     mixing = Mixing(len(taught), own.documents, own.fraction, seed)
     steps, chunk = mixing.steps(recipe.epochs), own.max_staleness + 1
-    scorer = _scorer(teacher, recipe, accelerator.device) if own.fraction else None
-    writer = Writer(student, own, recipe.precision, accelerator, seed, folder)
+    scorer = _scorer(teacher, recipe, team.device) if own.fraction else None
+    writer = Writer(student, own, recipe.precision, team, seed, folder)
 
     model = student.model.train()
+    objective = team.wrap(MixedObjective(model, spec), layers=())
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         trainable,
@@ -150,9 +164,8 @@ def train_on_policy(
         fused=True,
     )
     done = restored_step(folder, model, optimizer, resume=resume)
-    log = cut_log(folder, done, write=accelerator.is_main_process)
-    cut_writing(folder, done)
-    objective = cast(Any, accelerator.prepare(MixedObjective(model, spec)))
+    log = cut_log(folder, done, write=team.leads)
+    cut_writing(folder, done, write=team.leads)
     fresh: Mapping[int, Sequence[Document]] = {}
     progress.begin("train", steps, "steps")
     progress.advance(done)
@@ -163,21 +176,21 @@ def train_on_policy(
             ahead = range(step, min(step + chunk, steps + 1))
             fresh = writer.write({s: [prompts[i] for i in mixed(mixing, s).own] for s in ahead})
         read = [taught[i] for i in mixed(mixing, step).read]
-        shares = _shares(fresh[step], read, recipe, accelerator.num_processes, seed)
-        positions = sum(part.positions for parts in shares for part in parts)
-        parts = shares[accelerator.process_index]
-        loss = torch.zeros((), device=accelerator.device)
+        shares = _shares(fresh[step], read, recipe, team.size, seed)
+        parts, positions = shares[team.rank], sum(p.positions for s in shares for p in s)
+        loss = torch.zeros((), device=team.device)
         for number, part in enumerate(parts, start=1):
-            batch = part.batch().to(accelerator.device)
+            batch = part.batch().to(team.device)
             said = _said(part, batch, scorer, spec.read)
-            with _summed(accelerator, objective, last=number == len(parts)):
-                with precision_context(recipe, accelerator.device):
+            torch.manual_seed(noise_seed(seed, step, number * team.size + team.rank))
+            with _summed(team, objective, last=number == len(parts)):
+                with precision_context(recipe, team.device):
                     # Gradients are averaged over processes, the loss is a sum over them.
-                    part_loss = objective(batch, said, positions) * accelerator.num_processes
-                accelerator.backward(part_loss)
+                    part_loss = objective(batch, said, positions) * team.size
+                part_loss.backward()
             loss += part_loss.detach()
-        mean = float(cast(Tensor, accelerator.reduce(loss, "mean")))
-        norm = float(cast(Tensor, accelerator.clip_grad_norm_(trainable, recipe.clip)))
+        mean = team.mean(loss)
+        norm = clip(trainable, recipe.clip)
         if not (math.isfinite(mean) and math.isfinite(norm)):
             raise not_finite(mean, norm, step, [d.key for p in parts for d in p.documents], folder)
         for group in optimizer.param_groups:
@@ -187,10 +200,10 @@ def train_on_policy(
         seconds = time.perf_counter() - started
         entry = StepLog(step, mean, norm, learning_rate(recipe, step, steps), positions, seconds)
         log.append(entry)
-        if accelerator.is_main_process:
+        if team.leads:
             append_log(folder, entry)
-            if _checkpoint_is_due(step, recipe.checkpoint_every, chunk) and step < steps:
-                checkpoint.save(folder, step, model, optimizer)
+        if _checkpoint_is_due(step, recipe.checkpoint_every, chunk) and step < steps:
+            checkpoint.save(folder, step, model, optimizer, write=team.leads)
         progress.advance(1, f"loss {mean:.3f}, {positions / seconds:.0f} tokens/s")
 
     progress.end(f"loss {log[-1].loss:.3f}")
@@ -266,28 +279,25 @@ def _said(
         return TeacherStates(hidden_at_loss(scorer, batch), scorer.head.weight)
 
 
-def _scorer(teacher: LocalModel, recipe: TrainRecipe, device: torch.device) -> Halves:
-    teacher.model.to(device)
+def _scorer(teacher: LocalModel, recipe: TrainRecipe, where: torch.device) -> Halves:
+    if teacher.model.device != where:
+        place(teacher.model, where)
     halves = split(teacher.model)
     check_packs(halves, teacher.model.config, recipe.row_length)
     return halves
 
 
-def _accelerator() -> Accelerator:
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
-    if accelerator.distributed_type == DistributedType.FSDP:
-        raise TrainingError(
-            "on-policy training needs the whole student in every process, for each writes with it; "
-            "FSDP shards it, launch with DDP"
-        )
-    return accelerator
+def _team() -> Team:
+    team = Team.here(device())
+    check_whole(shards=team.shards)
+    return team
 
 
 def _summed(
-    accelerator: Accelerator, objective: Any, *, last: bool
-) -> contextlib.AbstractContextManager[object]:
+    team: Team, objective: nn.Module, *, last: bool
+) -> contextlib.AbstractContextManager[None]:
     """Let processes exchange gradients after the last micro-batch only."""
-    return contextlib.nullcontext() if last else accelerator.no_sync(objective)
+    return contextlib.nullcontext() if last else team.keep_gradients(objective)
 
 
 def _checkpoint_is_due(step: int, every: int, chunk: int) -> bool:

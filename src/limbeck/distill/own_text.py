@@ -7,18 +7,17 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.utils import gather_object
 
 from limbeck.artefact import write_text
 from limbeck.distill.capture import end_tokens
 from limbeck.distill.corpus import Prompt, answered
 from limbeck.distill.mixing import prompt_of
 from limbeck.distill.recipe import OnPolicyRecipe
+from limbeck.distill.spread import Team
 from limbeck.distill.targets import Document
 from limbeck.distill.write import Sampling, write_answers
 from limbeck.errors import RecipeError
@@ -55,7 +54,7 @@ class Writer:
     own: OnPolicyRecipe
     precision: str
     """"bf16" writes in bfloat16, "no" in the weights' own format."""
-    accelerator: Accelerator
+    team: Team
     seed: int
     folder: Path
     """Where the log lies."""
@@ -88,7 +87,7 @@ class Writer:
             tokens=sum(map(len, answers)),
             seconds=time.perf_counter() - started,
         )
-        if self.accelerator.is_main_process:
+        if self.team.leads:
             _append(self.folder, entry)
         return fresh
 
@@ -96,15 +95,13 @@ class Writer:
         self, batches: Sequence[Sequence[Asked]], sampling: Sampling, first: int
     ) -> Answers:
         """Return the answers in the order of the batches, whichever process wrote them."""
-        accelerator = self.accelerator
-        mine = range(accelerator.process_index, len(batches), accelerator.num_processes)
+        mine = range(self.team.rank, len(batches), self.team.size)
         with _writing(self.student.model, self.precision) as model:
             written = [
                 (n, _answer(model, batches[n], sampling, (self.seed, first, n))) for n in mine
             ]
-        if accelerator.num_processes > 1:
-            written = cast("list[tuple[int, Answers]]", gather_object(written))
-        return [answer for _, answers in sorted(written) for answer in answers]
+        everybodys = sorted(pair for theirs in self.team.gather(written) for pair in theirs)
+        return [answer for _, answers in everybodys for answer in answers]
 
 
 def _answer(
@@ -179,8 +176,10 @@ def read_writing(folder: Path) -> list[Writing]:
     return entries
 
 
-def cut_writing(folder: Path, done: int) -> None:
-    """Forget what was written for steps after `done`."""
+def cut_writing(folder: Path, done: int, *, write: bool = True) -> None:
+    """Forget what was written for steps after `done`; of several processes one may `write`."""
+    if not write:
+        return
     kept = [e for e in read_writing(folder) if e.step <= done]
     write_text(folder / LOG, "".join(json.dumps(asdict(e)) + "\n" for e in kept))
 

@@ -176,7 +176,7 @@ def train(
             batch = assemble(part.rows, documents, recipe.row_length, pad_id=0).to(team.device)
             targets = targets_of(taught, batch, team.device) if spec.needs_targets else None
             batch, targets = narrow(batch, targets, part.kept_M)
-            torch.manual_seed(_noise_seed(seed, step, part.number))
+            torch.manual_seed(noise_seed(seed, step, part.number))
             last = number == len(parts)
             with contextlib.nullcontext() if last else team.keep_gradients(objective):
                 with precision_context(recipe, team.device):
@@ -311,7 +311,7 @@ def deal(
     return [[*parts, *idle][process::processes] for process in range(processes)]
 
 
-def _noise_seed(seed: int, step: int, part: int) -> int:
+def noise_seed(seed: int, step: int, part: int) -> int:
     """Return the seed of a micro-batch's noise, such as dropout's."""
     return int(np.random.SeedSequence((seed, step, part)).generate_state(1, np.uint64)[0] >> 1)
 
