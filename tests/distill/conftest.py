@@ -38,7 +38,9 @@ def piece_tokenizer() -> Any:
     import transformers
 
     parts = tokenizers.pre_tokenizers
-    bpe = tokenizers.Tokenizer(tokenizers.models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+    bpe = tokenizers.Tokenizer(
+        tokenizers.models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>")
+    )
     bpe.pre_tokenizer = parts.Metaspace(replacement="▁", prepend_scheme="first", split=True)
     bpe.decoder = tokenizers.decoders.Sequence(
         [

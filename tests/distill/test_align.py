@@ -100,7 +100,9 @@ def test_the_first_token_of_a_document_is_no_row() -> None:
     ]
 
 
-TEXT = st.text(st.sampled_from("the river mill é\u0301👩🏽\u200d🚀ü\n "), min_size=1, max_size=30).filter(str.strip)
+TEXT = st.text(
+    st.sampled_from("the river mill é\u0301👩🏽\u200d🚀ü\n "), min_size=1, max_size=30
+).filter(str.strip)
 
 
 @settings(deadline=None)
@@ -139,4 +141,3 @@ def test_what_tokens_do_not_spell_is_not_found(piece_tokenizer: Any) -> None:
     assert spans_of(spelling, ids, b"the mill", 0, len(ids)) is None
     special = np.array(piece_tokenizer("the </s> river")["input_ids"])
     assert spans_of(spelling, special, b"the </s> river", 0, len(special)) is None
-

@@ -49,7 +49,9 @@ def batch(seed: int) -> Batch:
     hidden_ND = torch.randn(ROWS, WIDTH, generator=generator, dtype=torch.float64)
     weight_VD = torch.randn(size, WIDTH, generator=generator, dtype=torch.float64)
     realised_N = torch.randint(0, size - 1, (ROWS,), generator=generator).numpy()
-    return Batch(hidden_ND.requires_grad_(), weight_VD.requires_grad_(), realised_N.astype(np.int32))
+    return Batch(
+        hidden_ND.requires_grad_(), weight_VD.requires_grad_(), realised_N.astype(np.int32)
+    )
 
 
 def dense(logits_NV: Tensor, realised_N: np.ndarray) -> Tensor:
@@ -101,9 +103,7 @@ def test_loss_and_gradient_are_those_of_dense_sums(seed: int, tile: int, kind: s
     p_NL = teacher_probs(seed, made.realised_N)
     targets = grouped(whole_heads(p_NL), made.realised_N, LABELS)
     next_N = torch.from_numpy(made.realised_N).long()
-    loss = fused_sparse_loss(
-        made.hidden_ND, made.weight_VD, targets, next_N, spec, ROWS, tile=tile
-    )
+    loss = fused_sparse_loss(made.hidden_ND, made.weight_VD, targets, next_N, spec, ROWS, tile=tile)
     found = torch.autograd.grad(loss, (made.hidden_ND, made.weight_VD))
     q_log = dense(made.logits_NV, made.realised_N).clamp(min=1e-38).log()
     p_log = torch.from_numpy(p_NL.astype(np.float32)).double().log()

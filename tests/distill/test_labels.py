@@ -15,9 +15,7 @@ PIECES = st.lists(
 )
 
 
-def labels_of(
-    teacher: list[bytes], student: list[bytes], ends: tuple[int, int] = (0, 0)
-) -> Labels:
+def labels_of(teacher: list[bytes], student: list[bytes], ends: tuple[int, int] = (0, 0)) -> Labels:
     """Two vocabularies whose first token is special and whose last row is padding."""
     sides = [Spelling((None, *side, None), {0: b"<end>"}) for side in (teacher, student)]
     return share_labels(*sides, teacher_ends=[ends[0]], student_ends=[ends[1]])

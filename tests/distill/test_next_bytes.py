@@ -39,7 +39,11 @@ class Case:
 
 
 def case(
-    teacher: list[bytes], student: list[bytes], theirs: list[bytes], ours: list[bytes], seed: int = 0
+    teacher: list[bytes],
+    student: list[bytes],
+    theirs: list[bytes],
+    ours: list[bytes],
+    seed: int = 0,
 ) -> Case:
     """A text as both sides cut it, after one special token each, with random distributions."""
     content = b"".join(theirs)

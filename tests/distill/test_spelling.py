@@ -75,7 +75,9 @@ def test_tokens_added_later_spell_themselves(tiny_tokenizer: Any) -> None:
 
 
 def test_a_tokenizer_without_bytes_is_refused_in_one_sentence(tiny_tokenizer: Any) -> None:
-    with pytest.raises(TokenizerMismatchError, match=r"student words is neither .*WordPiece.*\[align\]"):
+    with pytest.raises(
+        TokenizerMismatchError, match=r"student words is neither .*WordPiece.*\[align\]"
+    ):
         spelling_of(wordpiece(), 3, name="student words")
     with pytest.raises(TokenizerMismatchError, match="slow has no tokenizer.json form"):
         spelling_of(object(), 3, name="slow")

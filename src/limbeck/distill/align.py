@@ -42,6 +42,11 @@ class Spans:
         """Return the offsets at which tokens begin."""
         return self.edges_M1[:-1]
 
+    @property
+    def stop(self) -> int:
+        """Number of the first token past the passage."""
+        return self.first + len(self.edges_M1) - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Passage:
@@ -77,6 +82,16 @@ class Pair:
         """Return the rows of all passages."""
         parts = [rows_of(p) for p in self.passages]
         return Rows(*(np.concatenate(column) for column in zip(*map(_columns, parts), strict=True)))
+
+    def row_contents(self) -> list[bytes]:
+        """Return the bytes of its passage that each row's token holds."""
+        contents: list[bytes] = []
+        for passage in self.passages:
+            rows, edges = rows_of(passage), np.maximum(passage.student.edges_M1, 0)
+            for token, kind, size in zip(rows.student_R, rows.kind_R, rows.size_R, strict=True):
+                start = 0 if kind == END else int(edges[token - passage.student.first])
+                contents.append(passage.content[start : start + int(size)])
+        return contents
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +136,7 @@ def rows_of(passage: Passage) -> Rows:
     )
     if student.end is not None and teacher.end is not None:
         rows = _append(rows, student.end, teacher.end)
-    return _select(rows, (rows.student_R > 0) & (rows.teacher_R > 0))
+    return select(rows, (rows.student_R > 0) & (rows.teacher_R > 0))
 
 
 def common_edges(student: Spans, teacher: Spans, length: int) -> Ints:
@@ -175,8 +190,7 @@ def read_passage(
     ours, theirs = spellings
     student = _rebuilt(ours, student_T, length, *value["student"])
     teacher = _rebuilt(theirs, teacher_T, length, *value["teacher"])
-    last = student.first + len(student.inner)
-    written = b"".join(ours.spell(student_T[student.first : last]))
+    written = b"".join(ours.spell(student_T[student.first : student.stop]))
     skip = -int(student.edges_M1[0])
     return Passage(written[skip : skip + length], student, teacher)
 
@@ -206,5 +220,6 @@ def _append(rows: Rows, student_end: int, teacher_end: int) -> Rows:
     return Rows(*(np.append(c, n) for c, n in zip(_columns(rows), new, strict=True)))
 
 
-def _select(rows: Rows, kept_R: Bools) -> Rows:
-    return Rows(*(column[kept_R] for column in _columns(rows)))
+def select(rows: Rows, kept: Bools | slice) -> Rows:
+    """Return some of the rows."""
+    return Rows(*(column[kept] for column in _columns(rows)))

@@ -272,13 +272,13 @@ def _summed(members: Members | None, z_M: Tensor) -> Tensor:
         return z_M
     entries = len(members.offsets_E1) - 1
     top_E = z_M.new_full((entries,), -torch.inf).scatter_reduce(0, members.entry_M, z_M, "amax")
-    sum_E = z_M.new_zeros(entries).index_add(0, members.entry_M, (z_M - top_E[members.entry_M]).exp())
+    sum_E = z_M.new_zeros(entries).index_add(
+        0, members.entry_M, (z_M - top_E[members.entry_M]).exp()
+    )
     return top_E + sum_E.log()
 
 
-def _shared(
-    members: Members | None, z_M: Tensor, z_E: Tensor, correction_E: Tensor
-) -> Tensor:
+def _shared(members: Members | None, z_M: Tensor, z_E: Tensor, correction_E: Tensor) -> Tensor:
     """Deal an entry's correction out to its tokens by their shares: d log Q / d z_j = q_j / Q - q_j."""
     if members is None:
         return correction_E

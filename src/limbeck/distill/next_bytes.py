@@ -60,7 +60,9 @@ def last_needed(rows: Rows, row: int, pair: Pair, labels: Labels) -> int:
     return max(token - 1, int(rows.teacher_R[row]))
 
 
-def label_probs(said: Said, rows: Rows, pair: Pair, labels: Labels, contents: Sequence[bytes]) -> Tensor:
+def label_probs(
+    said: Said, rows: Rows, pair: Pair, labels: Labels, contents: Sequence[bytes]
+) -> Tensor:
     """Return the teacher's probability of every label at some rows, [R, labels.student.size].
 
     Args:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from limbeck.artefact import sha256_json
+from limbeck.chat import Role
 from limbeck.errors import RecipeError
 
 Dtype = Literal["float32", "bfloat16"]
@@ -52,6 +53,13 @@ class TermsRecipe(_Section):
     """Reference of a permission given to you, where the terms alone do not allow it."""
 
 
+class MessageRecipe(_Section):
+    """A turn that the teacher reads before every conversation and the student never sees."""
+
+    role: Role
+    content: Annotated[str, Field(min_length=1)]
+
+
 class TeacherRecipe(_Section):
     """The larger model."""
 
@@ -59,7 +67,31 @@ class TeacherRecipe(_Section):
     """A folder, `hf:org/name`, or `packaged:smollm2-135m-instruct`."""
     dtype: Dtype = "bfloat16"
     """Number format of the teacher's weights while it is asked."""
+    system: Annotated[str, Field(min_length=1)] | None = None
+    """A system prompt that the teacher reads and the student never sees (prompt distillation)."""
+    system_file: str | None = None
+    """The same from a text file, relative to the recipe's folder."""
+    prefix_messages: tuple[MessageRecipe, ...] = ()
+    """Example turns for the teacher alone, ending with an answer; they follow the system prompt."""
     terms: TermsRecipe = TermsRecipe()
+
+    @property
+    def has_prefix(self) -> bool:
+        """Whether the teacher reads something that the student does not."""
+        return bool(self.system or self.system_file or self.prefix_messages)
+
+    @model_validator(mode="after")
+    def _one_prefix(self) -> "TeacherRecipe":
+        if self.system is not None and self.system_file is not None:
+            raise ValueError("has system and system_file; give one of them")
+        roles = [m.role for m in self.prefix_messages]
+        if roles and roles[-1] != "assistant":
+            raise ValueError(
+                f"has prefix_messages that end with a turn of the {roles[-1]}; examples end with an answer"
+            )
+        if "system" in roles:
+            raise ValueError("has a system turn in prefix_messages; write it as system")
+        return self
 
 
 class CorpusRecipe(_Section):
@@ -104,6 +136,14 @@ class GenerateRecipe(_Section):
     """Prompts answered at once."""
 
 
+class AlignRecipe(_Section):
+    """How a student with another tokenizer learns; absent, teacher and student must share one."""
+
+    method: Literal["chunks", "uld"] = "chunks"
+    """`chunks` compares probabilities of the byte strings that both vocabularies hold, aligned by bytes;
+    `uld` compares sorted probabilities where spans coincide, and does not see which token is meant."""
+
+
 class CaptureRecipe(_Section):
     """How much of the teacher's distribution is kept."""
 
@@ -135,6 +175,8 @@ class StudentRecipe(_Section):
     init: Literal["prune", "folder", "scratch"] = "prune"
     folder: str | None = None
     """A `transformers` folder, for init = "folder"."""
+    tokenizer: str | None = None
+    """A folder with another tokenizer, for init = "scratch" with `[align]`."""
     layers: Positive | None = None
     """Layers to keep (prune) or to make (scratch)."""
     layer_choice: Literal["importance", "even"] = "importance"
@@ -152,6 +194,8 @@ class StudentRecipe(_Section):
             raise ValueError('with init = "folder" needs folder')
         if self.init != "folder" and self.folder is not None:
             raise ValueError(f'has folder, which goes with init = "folder", not "{self.init}"')
+        if self.tokenizer is not None and self.init != "scratch":
+            raise ValueError(f'tokenizer goes with init = "scratch", got init = "{self.init}"')
         if self.init == "prune" and self.layers is None and self.intermediate is None:
             raise ValueError('init = "prune" needs layers, intermediate or both')
         if self.config and self.init != "scratch":
@@ -230,6 +274,7 @@ class Recipe(_Section):
     teacher: TeacherRecipe
     corpus: CorpusRecipe
     generate: GenerateRecipe | None = None
+    align: AlignRecipe | None = None
     capture: CaptureRecipe = CaptureRecipe()
     student: StudentRecipe
     loss: LossRecipe = LossRecipe()
@@ -248,6 +293,39 @@ class Recipe(_Section):
                 f"needs train.row_length ({self.train.row_length}) to hold corpus.max_length "
                 f"({self.corpus.max_length})"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _can_align(self) -> "Recipe":
+        if self.align is None:
+            if self.student.tokenizer is not None:
+                raise ValueError('has student.tokenizer, which needs [align] method = "chunks"')
+            return self
+        needed: dict[str, tuple[object, object]] = {
+            "capture.temperature": (self.capture.temperature, 1.0),
+            "loss.temperature": (self.loss.temperature, 1.0),
+            "train.positions": (self.train.positions, 1.0),
+        }
+        if self.align.method == "uld":
+            needed |= {
+                "loss.kind": (self.loss.kind, "total_variation"),
+                "loss.coarse_tail": (self.loss.coarse_tail, True),
+            }
+        for key, (have, need) in needed.items():
+            if have != need:
+                raise ValueError(f"needs {key} = {_toml(need)} with [align], got {_toml(have)}")
+        if self.align.method == "uld" and self.loss.cross_entropy == 0:
+            raise ValueError(
+                "needs loss.cross_entropy above 0 with align.method = uld, for sorted probabilities do not "
+                "say which token is meant"
+            )
+        if self.student.init == "prune":
+            raise ValueError(
+                'has [align] and student.init = "prune", which keeps the teacher\'s tokenizer; '
+                'use init = "folder", or "scratch" with student.tokenizer'
+            )
+        if self.student.init == "scratch" and self.student.tokenizer is None:
+            raise ValueError('needs student.tokenizer for [align] with student.init = "scratch"')
         return self
 
     def as_json(self) -> dict[str, Any]:
@@ -310,6 +388,10 @@ def _override(raw: dict[str, Any], override: str) -> None:
             raise RecipeError(f"--set {override!r}: {section} is a value, not a section")
         target = below
     target[last] = _toml_value(text.strip())
+
+
+def _toml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _toml_value(text: str) -> Any:
