@@ -182,7 +182,11 @@ def test_a_text_is_cut_where_both_sides_have_a_boundary(sides: Sides, text: str,
 @settings(deadline=None, max_examples=30)
 @given(text=TEXT)
 def test_pairs_come_back_from_their_lines(sides: Sides, text: str) -> None:
-    for record in (Record(text, "k", heldout=False, where="x"), chat("hi", text), chat("a", text, "b", text)):
+    for record in (
+        Record(text, "k", heldout=False, where="x"),
+        chat("hi", text),
+        chat("a", text, "b", text),
+    ):
         pairs, _ = pair_up(corpus(record), *sides, max_length=400)
         spellings = sides[0].spelling, sides[1].spelling
         for shared in (0, 1):
@@ -197,7 +201,12 @@ def test_pairs_come_back_from_their_lines(sides: Sides, text: str) -> None:
 def _arrays(pair: Pair) -> list[list[Any]]:
     rows = pair.rows()
     columns = [getattr(rows, name).tolist() for name in rows.__slots__]
-    return [*columns, pair.student.tokens_T.tolist(), pair.student.loss_T.tolist(), pair.row_contents()]
+    return [
+        *columns,
+        pair.student.tokens_T.tolist(),
+        pair.student.loss_T.tolist(),
+        pair.row_contents(),
+    ]
 
 
 def test_positions_are_counted_by_how_spans_lie(sides: Sides) -> None:
