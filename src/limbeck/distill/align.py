@@ -220,6 +220,6 @@ def _append(rows: Rows, student_end: int, teacher_end: int) -> Rows:
     return Rows(*(np.append(c, n) for c, n in zip(_columns(rows), new, strict=True)))
 
 
-def select(rows: Rows, kept: Bools | slice) -> Rows:
+def select(rows: Rows, kept: Bools | Ints | slice) -> Rows:
     """Return some of the rows."""
     return Rows(*(column[kept] for column in _columns(rows)))

@@ -62,7 +62,7 @@ class Bucket:
             "bucket": self.label,
             "positions": self.positions,
             "kl_mean": self.kl.value,
-            "kl_interval": _pair(self.kl),
+            "kl_interval": interval_json(self.kl),
         }
 
 
@@ -100,12 +100,12 @@ class Fidelity:
         """Return JSON values under the names of docs/report.schema.json."""
         return {
             "kl_mean": self.kl.value,
-            "kl_interval": _pair(self.kl),
+            "kl_interval": interval_json(self.kl),
             "kl_tails": self.kl_tails.as_dict(),
             "top1_agreement": self.top1.value,
-            "top1_interval": _pair(self.top1),
+            "top1_interval": interval_json(self.top1),
             "perplexity": self.perplexity.value,
-            "perplexity_interval": _pair(self.perplexity),
+            "perplexity_interval": interval_json(self.perplexity),
             "kl_by_position": [b.as_dict() for b in self.by_position],
             "kl_by_frequency": [b.as_dict() for b in self.by_frequency],
         }
@@ -127,9 +127,9 @@ class Difference:
         """Return JSON values."""
         return {
             "kl_mean": self.kl.value,
-            "kl_interval": _pair(self.kl),
+            "kl_interval": interval_json(self.kl),
             "top1_agreement": self.top1.value,
-            "top1_interval": _pair(self.top1),
+            "top1_interval": interval_json(self.top1),
             "confidence": self.confidence,
         }
 
@@ -149,7 +149,7 @@ class Heldout:
         """Return JSON values under the names of docs/report.schema.json."""
         teacher = {
             "perplexity": self.teacher_perplexity.value,
-            "perplexity_interval": _pair(self.teacher_perplexity),
+            "perplexity_interval": interval_json(self.teacher_perplexity),
         }
         return {
             "documents": self.documents,
@@ -179,6 +179,7 @@ def measure_fidelity(
     precision: Precision,
     batch_tokens: int,
     progress: Progress,
+    readings: Sequence[Document] | None = None,
 ) -> Heldout:
     """Measure how far each student is from the teacher on held-out documents.
 
@@ -193,6 +194,8 @@ def measure_fidelity(
         precision: "bf16" multiplies matrices in bfloat16; logits of size 16 then carry errors of up to 0.06.
         batch_tokens: Tokens a forward at the most, padding included; a longer document goes alone.
         progress: Hears of every batch, in documents.
+        readings: What the teacher reads instead of each document, as many loss positions in it; None means
+            the documents themselves.
 
     Raises:
         CorpusError: There is no loss position.
@@ -201,7 +204,8 @@ def measure_fidelity(
         StudentError: No student is given, a student's logits are not finite, or its logits are not a
             linear function of its hidden states.
     """
-    kept = [d for d in documents if d.positions]
+    read = [(d, r) for d, r in zip(documents, readings or documents, strict=True) if d.positions]
+    kept = [d for d, _ in read]
     if not kept:
         raise CorpusError(
             f"the held-out part has no loss position in {len(documents)} documents; "
@@ -209,16 +213,17 @@ def measure_fidelity(
         )
     if not students:
         raise StudentError("there is no student to measure; at least one is needed")
-    with _evaluating([teacher, *students.values()]):
+    with evaluating([teacher, *students.values()]):
         halves = {name: split(model) for name, model in students.items()}
         ours = split(teacher)
         _check_vocabularies(ours, halves, len(token_counts_V))
-        teacher_nll_N, readings = _read(ours, halves, kept, precision, batch_tokens, progress)
-    return _summarise(kept, teacher_nll_N, readings, token_counts_V)
+        teacher_nll_N, found = _read(ours, halves, read, precision, batch_tokens, progress)
+    return _summarise(kept, teacher_nll_N, found, token_counts_V)
 
 
 @contextmanager
-def _evaluating(models: Sequence[nn.Module]) -> Generator[None]:
+def evaluating(models: Sequence[nn.Module]) -> Generator[None]:
+    """Put models into evaluation mode for a block."""
     training = [m.training for m in models]
     for model in models:
         model.eval()
@@ -242,11 +247,12 @@ def _check_vocabularies(teacher: Halves, students: Mapping[str, Halves], counted
 def _read(
     teacher: Halves,
     students: Mapping[str, Halves],
-    documents: Sequence[Document],
+    read: Sequence[tuple[Document, Document]],
     precision: Precision,
     batch_tokens: int,
     progress: Progress,
 ) -> tuple[Doubles, dict[str, _Readings]]:
+    documents = [d for d, _ in read]
     starts = np.concatenate([[0], np.cumsum([d.positions for d in documents])])
     total = int(starts[-1])
     teacher_nll_N = np.empty(total)
@@ -260,7 +266,7 @@ def _read(
         _read_batch(
             teacher,
             students,
-            [documents[i] for i in batch],
+            [read[i] for i in batch],
             precision,
             where,
             teacher_nll_N,
@@ -288,7 +294,7 @@ def _batches(documents: Sequence[Document], batch_tokens: int) -> Iterator[list[
 def _read_batch(
     teacher: Halves,
     students: Mapping[str, Halves],
-    documents: Sequence[Document],
+    read: Sequence[tuple[Document, Document]],
     precision: Precision,
     where: Ints,
     teacher_nll_N: Doubles,
@@ -296,14 +302,12 @@ def _read_batch(
 ) -> None:
     """Fill the places `where` of the readings from one batch."""
     device = teacher.head.weight.device
-    tokens_BT, real_BT, loss_BT = (x.to(device) for x in _right_padded(documents))
-    next_N = tokens_BT[:, 1:][loss_BT[:, :-1]]
+    ours, theirs = ([x.to(device) for x in _right_padded(side)] for side in zip(*read, strict=True))
+    next_N = ours[0][:, 1:][ours[2][:, :-1]]
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        arms = {"teacher": teacher, **{f"student {name}": half for name, half in students.items()}}
-        hidden = {
-            name: half.hidden(tokens_BT, attention_mask=real_BT)[loss_BT]
-            for name, half in arms.items()
-        }
+        hidden = {"teacher": _hidden_at_loss(teacher, theirs)}
+        for name, half in students.items():
+            hidden[f"student {name}"] = _hidden_at_loss(half, ours)
         for tile in torch.arange(len(next_N), device=device).split(_HEAD_ROWS):
             places = where[tile.cpu().numpy()]
             next_n = next_N[tile]
@@ -316,6 +320,11 @@ def _read_batch(
                 arm.kl_N[places] = (p_NV * (p_log - q_log)).sum(-1).cpu().numpy()
                 arm.agrees_N[places] = (q_log.argmax(-1) == top_N).cpu().numpy()
                 arm.nll_N[places] = _nll(q_log, next_n)
+
+
+def _hidden_at_loss(half: Halves, padded: Sequence[Tensor]) -> Tensor:
+    tokens_BT, real_BT, loss_BT = padded
+    return half.hidden(tokens_BT, attention_mask=real_BT)[loss_BT]
 
 
 def _right_padded(documents: Sequence[Document]) -> tuple[Tensor, Tensor, Tensor]:
@@ -377,7 +386,7 @@ def _summarise(
         name: Fidelity(
             kl=mean_by_document(arm.kl_N, document_N),
             kl_tails=_tails(arm.kl_N),
-            top1=_cut(mean_by_document(arm.agrees_N, document_N), 0, 1),
+            top1=within(mean_by_document(arm.agrees_N, document_N), 0, 1),
             perplexity=_exp(mean_by_document(arm.nll_N, document_N)),
             by_position=_buckets(positions, arm.kl_N, document_N),
             by_frequency=_buckets(frequencies, arm.kl_N, document_N),
@@ -406,14 +415,25 @@ def mean_by_document(
         confidence: Of the two-sided interval, in (0, 1).
     """
     counts_D = np.bincount(document_N)
-    totals_D = np.bincount(document_N, weights=value_N)[counts_D > 0]
-    counts_D = counts_D[counts_D > 0]
-    clusters, positions = len(counts_D), counts_D.sum()
-    mean = float(totals_D.sum() / positions)
+    totals_D = np.bincount(document_N, weights=value_N).astype(np.float64)
+    return ratio_of_totals(totals_D, counts_D, confidence)
+
+
+def ratio_of_totals(total_D: Doubles, size_D: Ints, confidence: float = 1 - ALPHA) -> Estimate:
+    """Return sum(total) / sum(size) over documents, with its interval; documents of size 0 do not count.
+
+    Args:
+        total_D: What was summed in each document.
+        size_D: Over how much: positions, or bytes.
+        confidence: Of the two-sided interval, in (0, 1).
+    """
+    total_D, size_D = total_D[size_D > 0], size_D[size_D > 0]
+    clusters, size = len(size_D), size_D.sum()
+    mean = float(total_D.sum() / size)
     if clusters < 2:
         return Estimate(mean, None)
-    squares = float(np.square(totals_D - mean * counts_D).sum())
-    error = math.sqrt(clusters / (clusters - 1) * squares) / float(positions)
+    squares = float(np.square(total_D - mean * size_D).sum())
+    error = math.sqrt(clusters / (clusters - 1) * squares) / float(size)
     half = float(stdtrit(clusters - 1, (1 + confidence) / 2)) * error
     return Estimate(mean, (mean - half, mean + half))
 
@@ -484,7 +504,7 @@ def _tails(kl_N: Doubles) -> Tails:
     return Tails(p50, p90, p99, largest)
 
 
-def _cut(estimate: Estimate, low: float, high: float) -> Estimate:
+def within(estimate: Estimate, low: float, high: float) -> Estimate:
     """Cut an interval to the range that the quantity can have."""
     if estimate.interval is None:
         return estimate
@@ -501,5 +521,6 @@ def _exp(estimate: Estimate) -> Estimate:
     return Estimate(math.exp(estimate.value), interval)
 
 
-def _pair(estimate: Estimate) -> list[float] | None:
+def interval_json(estimate: Estimate) -> list[float] | None:
+    """Return an interval as JSON values."""
     return None if estimate.interval is None else list(estimate.interval)

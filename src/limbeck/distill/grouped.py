@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from limbeck.distill.labels import StudentLabels
 from limbeck.distill.targets import Bools, Ids, Ints, SparseTargets
@@ -59,6 +60,27 @@ def ranked(
     row_E = np.repeat(np.arange(len(targets)), np.diff(targets.offsets_N1))
     kept = _without(targets, row_E, (targets.ids_E == labels.rest) | ~targets.is_head_E)
     return replace(TorchTargets.from_numpy(kept, device), ranked=True)
+
+
+def label_sums(probs_RV: Tensor, realised_R: Ids, labels: StudentLabels) -> Tensor:
+    """Return a student's probability of every label, [R, labels.size]; REALISED is taken out of its label.
+
+    Args:
+        probs_RV: Probabilities of its tokens.
+        realised_R: Its realised token in each row.
+        labels: Of its vocabulary.
+    """
+    sums_RL = probs_RV.new_zeros(len(probs_RV), labels.size)
+    sums_RL.index_add_(1, torch.from_numpy(labels.label_V).to(probs_RV.device), probs_RV)
+    for row in np.flatnonzero(labels.is_split(realised_R)).tolist():
+        token = int(realised_R[row])
+        label = int(labels.label_V[token])
+        extending = labels.order_V[labels.first_V[token] : labels.stop_V[token]]
+        own = torch.from_numpy(extending[labels.label_V[extending] == label])
+        mass = probs_RV[row, own.to(probs_RV.device)].sum()
+        sums_RL[row, label] -= mass
+        sums_RL[row, labels.realised] += mass
+    return sums_RL.clamp_(min=0)
 
 
 def _unsaid(targets: SparseTargets, row_E: Ints, labels: StudentLabels) -> Bools:

@@ -38,6 +38,7 @@ _COUNTS = {
     "too_long": "Dropped: longer than the maximal length",
     "too_short": "Dropped: without a token to predict",
     "inseparable": "Dropped: answer not separable from the turn's header",
+    "unaligned": "Dropped: not spelt alike by both tokenizers",
     "records": "Kept before tokenising",
     "answers_ignored": "Answers set aside, for the teacher writes its own",
     "cut": "Texts cut into pieces",
@@ -88,6 +89,52 @@ class Seconds:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A held-out figure of every arm."""
+
+    key: str
+    interval: str
+    title: str
+    short: str
+    teacher: str | None
+    """What stands for the teacher; None where it has a figure of its own."""
+    write: Callable[[float, Sequence[float] | None], str]
+
+
+def measures(heldout: Figures) -> tuple[Measure, ...]:
+    """Return what a report's arms are measured by: per token, or across tokenizers by labels and bytes."""
+    if "across" in heldout:
+        return (
+            Measure(
+                "label_kl", "label_kl_interval", "Label KL, nats", "label KL, nats", "0", number
+            ),
+            Measure(
+                "label_agreement",
+                "label_agreement_interval",
+                "Label agreement",
+                "label agreement",
+                "100%",
+                percent,
+            ),
+            Measure(
+                "bits_per_byte",
+                "bits_per_byte_interval",
+                "Bits per byte",
+                "bits per byte",
+                None,
+                number,
+            ),
+        )
+    return (
+        Measure("kl_mean", "kl_interval", "KL from teacher, nats", "KL, nats", "0", number),
+        Measure(
+            "top1_agreement", "top1_interval", "Top-1 agreement", "top-1 agreement", "100%", percent
+        ),
+        Measure("perplexity", "perplexity_interval", "Perplexity", "perplexity", None, number),
+    )
+
+
 def build_report(
     *,
     recipe: Recipe,
@@ -106,6 +153,7 @@ def build_report(
     notes: Sequence[str],
     hashes: Mapping[str, str],
     environment: Figures,
+    alignment: Figures | None = None,
 ) -> dict[str, Any]:
     """Put a run's figures into the form of docs/report.schema.json, with the sentences they support.
 
@@ -126,10 +174,12 @@ def build_report(
         notes: What changed the objective or the comparison, in full sentences.
         hashes: Name of a thing to its SHA-256.
         environment: `environment()`.
+        alignment: How spans of teacher and student lie beside each other; None where they share a tokenizer.
     """
     differences = {n: heldout["differences"][n] for n in ARMS if n in heldout["differences"]}
     heldout = {**heldout, "differences": differences}
-    verdicts = {name: _verdict(figures) for name, figures in differences.items()}
+    judged, *_ = measures(heldout)
+    verdicts = {name: _verdict(figures, judged) for name, figures in differences.items()}
     report = {
         "format": FORMAT,
         "name": recipe.name,
@@ -153,6 +203,8 @@ def build_report(
         "hashes": {"recipe": recipe.sha256, **hashes},
         "environment": dict(environment),
     }
+    if alignment is not None:
+        report["alignment"] = dict(alignment)
     return report | {"headline": headline(report)}
 
 
@@ -202,56 +254,88 @@ def headline(report: Figures) -> list[str]:
     heldout, parameters, speed = report["heldout"], report["parameters"], report["speed_ratio"]
     student = heldout["student"]
     share = parameters["student"] / parameters["teacher"]
-    sentences = [
-        f"Names the teacher's first choice at {percent(student['top1_agreement'], student['top1_interval'])} "
-        f"of held-out positions, with {share:.0%} of its parameters at {speed['median']:.2f} times its "
-        f"generation speed [{speed['low']:.2f}, {speed['high']:.2f}].",
-        f"Lies {number(student['kl_mean'], student['kl_interval'])} nats from the teacher (mean KL over "
-        f"{heldout['positions']:,} positions of {heldout['documents']:,} documents); perplexity "
-        f"{number(student['perplexity'])} against the teacher's {number(heldout['teacher']['perplexity'])}.",
-    ]
+    cost = (
+        f"with {share:.0%} of its parameters at {speed['median']:.2f} times its generation speed "
+        f"[{speed['low']:.2f}, {speed['high']:.2f}]"
+    )
+    measured = _found_across if "across" in heldout else _found_per_token
+    sentences = measured(heldout, student, cost)
     for name in ("cross_entropy", "undistilled"):
         if name in report["verdicts"]:
             difference = heldout["differences"][name]
-            sentences.append(_comparison(name, report["verdicts"][name]["verdict"], difference))
+            sentences.append(
+                _comparison(name, report["verdicts"][name]["verdict"], difference, heldout)
+            )
         else:
             sentences.append(f"Not compared with {_OTHERS[name]}: that arm was not made.")
     return [*sentences, *report["loss"]["notes"]]
 
 
-def _comparison(name: str, verdict: Verdict, difference: Figures) -> str:
+def _found_per_token(heldout: Figures, student: Figures, cost: str) -> list[str]:
+    return [
+        f"Names the teacher's first choice at {percent(student['top1_agreement'], student['top1_interval'])} "
+        f"of held-out positions, {cost}.",
+        f"Lies {number(student['kl_mean'], student['kl_interval'])} nats from the teacher (mean KL over "
+        f"{heldout['positions']:,} positions of {heldout['documents']:,} documents); perplexity "
+        f"{number(student['perplexity'])} against the teacher's {number(heldout['teacher']['perplexity'])}.",
+    ]
+
+
+def _found_across(heldout: Figures, student: Figures, cost: str) -> list[str]:
+    across = heldout["across"]
+    return [
+        f"Finds the teacher's label likeliest at {_with_interval(percent, student, 'label_agreement')} of the "
+        f"held-out positions where their tokens coincide, {cost}.",
+        f"Needs {_with_interval(number, student, 'bits_per_byte')} bits per byte of held-out text, the teacher "
+        f"{number(heldout['teacher']['bits_per_byte'])}; over labels that both vocabularies share it lies "
+        f"{_with_interval(number, student, 'label_kl')} nats from the teacher ({across['coincident']:,} of "
+        f"{heldout['positions']:,} positions, {heldout['documents']:,} documents).",
+        f"{across['undefined']}.",
+    ]
+
+
+def _with_interval(
+    write: Callable[[float, Sequence[float] | None], str], figures: Figures, key: str
+) -> str:
+    return write(figures[key], figures[f"{key}_interval"])
+
+
+def _comparison(name: str, verdict: Verdict, difference: Figures, heldout: Figures) -> str:
     words = {
         "better": "Nearer to the teacher than",
         "worse": "Farther from the teacher than",
         "undecided": "Not told apart from",
     }
+    judged, agreement, _ = measures(heldout)
+    label = "label " if "across" in heldout else ""
     return (
-        f"{words[verdict]} {_OTHERS[name]}: KL differs by "
-        f"{number(difference['kl_mean'], difference['kl_interval'], sign=True)} nats, agreement by "
-        f"{points(difference['top1_agreement'], difference['top1_interval'])}."
+        f"{words[verdict]} {_OTHERS[name]}: {label}KL differs by "
+        f"{number(difference[judged.key], difference[judged.interval], sign=True)} nats, agreement by "
+        f"{points(difference[agreement.key], difference[agreement.interval])}."
     )
 
 
-def _verdict(difference: Figures) -> dict[str, str]:
-    """Judge a paired difference by its KL interval alone, which was fixed beforehand."""
-    interval = difference["kl_interval"]
+def _verdict(difference: Figures, judged: Measure) -> dict[str, str]:
+    """Judge a paired difference by the interval of one measure alone, which was fixed beforehand."""
+    interval = difference[judged.interval]
     confidence = f"{difference['confidence']:.4g}"
+    what = "KL" if judged.key == "kl_mean" else "label KL"
     if interval is None:
         return {"verdict": "undecided", "because": "fewer than two documents give no interval"}
     low, high = interval
     if high < 0:
         return {
             "verdict": "better",
-            "because": f"the {confidence} interval of the KL difference is below 0",
+            "because": f"the {confidence} interval of the {what} difference is below 0",
         }
     if low > 0:
         return {
             "verdict": "worse",
-            "because": f"the {confidence} interval of the KL difference is above 0",
+            "because": f"the {confidence} interval of the {what} difference is above 0",
         }
     return {
         "verdict": "undecided",
-        "because": f"the {confidence} interval of the KL difference holds 0",
+        "because": f"the {confidence} interval of the {what} difference holds 0",
     }
 
 
@@ -268,18 +352,19 @@ def summary_table(report: Figures) -> Table:
         pad_edge=False,
     )
     table.add_column("")
-    for column in ("KL, nats", "top-1 agreement", "perplexity"):
-        table.add_column(column, justify="right")
-    teacher = heldout["teacher"]
-    table.add_row("Teacher", "0", "100%", number(teacher["perplexity"]))
+    columns = measures(heldout)
+    for measure in columns:
+        table.add_column(measure.short, justify="right")
+    table.add_row(
+        "Teacher", *(m.teacher or m.write(heldout["teacher"][m.key], None) for m in columns)
+    )
     for name, label in ARMS.items():
         if name in heldout:
             arm = heldout[name]
             table.add_row(
                 label,
-                number(arm["kl_mean"], arm["kl_interval"]),
-                percent(arm["top1_agreement"], arm["top1_interval"]),
-                number(arm["perplexity"]),
+                *(m.write(arm[m.key], arm[m.interval]) for m in columns[:2]),
+                columns[2].write(arm[columns[2].key], None),
                 style="bold" if name == "student" else None,
             )
     return table
@@ -321,6 +406,7 @@ def render_html(report: Figures) -> str:
         arms={name: label for name, label in ARMS.items() if name in heldout},
         labels={"teacher": "Teacher", **ARMS},
         marks=_MARKS,
+        measures=measures(heldout),
         tiles=_tiles(report),
         figures=_drawings(report),
         costs=_costs(report),
@@ -357,15 +443,13 @@ def _tiles(report: Figures) -> list[dict[str, str]]:
     student, parameters = report["heldout"]["student"], report["parameters"]
     speed, store, seconds = report["speed_ratio"], report["store"], report["seconds"]
     tiles = (
-        (
-            percent(student["top1_agreement"]),
-            "top-1 agreement",
-            _interval_of(percent, student["top1_agreement"], student["top1_interval"]),
-        ),
-        (
-            number(student["kl_mean"]),
-            "nats from the teacher",
-            _interval_of(number, student["kl_mean"], student["kl_interval"]),
+        *(
+            (
+                m.write(student[m.key], None),
+                what,
+                _interval_of(m.write, student[m.key], student[m.interval]),
+            )
+            for m, what in _shown_first(report["heldout"])
         ),
         (
             f"{speed['median']:.2f}×",
@@ -391,13 +475,20 @@ def _tiles(report: Figures) -> list[dict[str, str]]:
     return [{"figure": a, "what": b, "beside": c} for a, b, c in tiles]
 
 
+def _shown_first(heldout: Figures) -> tuple[tuple[Measure, str], ...]:
+    judged, agreement, _ = measures(heldout)
+    label = "label" if "across" in heldout else "top-1"
+    over = "nats from the teacher over labels" if "across" in heldout else "nats from the teacher"
+    return (agreement, f"{label} agreement"), (judged, over)
+
+
 def _drawings(report: Figures) -> list[dict[str, Any]]:
     from limbeck.distill import plots  # matplotlib; only pages need it
 
     heldout = report["heldout"]
     arms = {name: heldout[name] for name in ARMS if name in heldout}
     drawings: list[dict[str, Any]] = []
-    for key, heading, label, caption in _BUCKETS:
+    for key, heading, label, caption in () if "across" in heldout else _BUCKETS:
         buckets = {name: arm[key] for name, arm in arms.items()}
         title = f"{heading}: mean KL of {', '.join(ARMS[name] for name in buckets)}"
         svg = plots.divergence_by_bucket(buckets, label=label, prefix=key, title=title)
@@ -496,6 +587,22 @@ def _costs(report: Figures) -> list[dict[str, str]]:
             "interval": "",
         },
     ]
+    if "prompt_tokens" in speed:
+        theirs, ours = speed["prompt_tokens"]["teacher"], speed["prompt_tokens"]["student"]
+        rows.append(_cost_row("Prompt tokens of the timed requests, mean", theirs, ours))
+    if "cost_ratio_cached_prompt" in speed:
+        rows.append(
+            {
+                "what": "Time per token where the teacher keeps its prompt's beginning in a cache",
+                "teacher": "1",
+                "student": f"{speed['cost_ratio_cached_prompt']:.2f}",
+                "ratio": f"{speed['cost_ratio_cached_prompt']:.2f}",
+                "interval": "",
+            }
+        )
+    if "bytes_per_token" in speed:
+        theirs, ours = speed["bytes_per_token"]["teacher"], speed["bytes_per_token"]["student"]
+        rows.append(_cost_row("Bytes of text a token; ratios of time count text", theirs, ours))
     names = {
         "weight_bytes": "Weights in memory, as timed",
         "cache_bytes_per_token": "Key-value cache per token",
@@ -513,6 +620,16 @@ def _costs(report: Figures) -> list[dict[str, str]]:
             }
         )
     return rows
+
+
+def _cost_row(what: str, teacher: float, student: float) -> dict[str, str]:
+    return {
+        "what": what,
+        "teacher": number(teacher),
+        "student": number(student),
+        "ratio": f"{student / teacher:.2f}",
+        "interval": "",
+    }
 
 
 def _count_rows(corpus: Mapping[str, int]) -> list[dict[str, str]]:

@@ -2,14 +2,15 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from limbeck.distill.beginning import Beginning
 from limbeck.errors import RunError
 from limbeck.progress import Progress
 
@@ -29,6 +30,10 @@ class Spread:
         """Return JSON values."""
         return {"median": self.median, "low": self.low, "high": self.high}
 
+    def scaled(self, factor: float) -> "Spread":
+        """Return the same in another unit."""
+        return Spread(self.median * factor, self.low * factor, self.high * factor)
+
 
 @dataclass(frozen=True, slots=True)
 class Speed:
@@ -43,22 +48,49 @@ class Speed:
     rounds: int
     tokens: int
     """Tokens written in each timed generation."""
+    prompt_tokens: tuple[float, float]
+    """Mean tokens of the timed prompts: the teacher's, the student's."""
+    cached_ratio: Spread | None = None
+    """Student over a teacher that has the beginning of its prompts in its cache; None where it was not timed."""
+    bytes_per_token: tuple[float, float] | None = None
+    """Mean bytes of a token, teacher and student; None where they share a tokenizer."""
 
     @property
     def cost_ratio(self) -> float:
-        """Seconds per token of the student over the teacher's: the share of the bill on one machine."""
+        """Seconds per token of the student over the teacher's: the share of the bill on one machine.
+
+        Reading the prompt counts, so (seconds to read the student's prompt and write n tokens) over (seconds to
+        read the teacher's and write n tokens).
+        """
         return 1 / self.ratio.median
+
+    def per_byte(self, teacher: float, student: float) -> "Speed":
+        """Return the speed with ratios of text, not of tokens, from the bytes that a token of each holds."""
+        scale = student / teacher
+        cached = self.cached_ratio
+        return replace(
+            self,
+            ratio=self.ratio.scaled(scale),
+            cached_ratio=None if cached is None else cached.scaled(scale),
+            bytes_per_token=(teacher, student),
+        )
 
     def as_dict(self) -> dict[str, object]:
         """Return JSON values."""
-        return {
+        values: dict[str, object] = {
             "ratio": self.ratio.as_dict(),
             "teacher_tokens_per_s": self.teacher.as_dict(),
             "student_tokens_per_s": self.student.as_dict(),
             "rounds": self.rounds,
             "tokens_per_round": self.tokens,
             "cost_ratio": self.cost_ratio,
+            "prompt_tokens": _both(self.prompt_tokens),
         }
+        if self.cached_ratio is not None:
+            values["cost_ratio_cached_prompt"] = 1 / self.cached_ratio.median
+        if self.bytes_per_token is not None:
+            values["bytes_per_token"] = _both(self.bytes_per_token)
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +125,8 @@ def measure_speed(
     rounds: int,
     clock: Callable[[], float] = time.perf_counter,
     progress: Progress,
+    teacher_prompts: Sequence[Sequence[int]] | None = None,
+    beginning: Beginning | None = None,
 ) -> Speed:
     """Time greedy generation of both models, interleaved, so that a noisy machine disturbs both alike.
 
@@ -101,12 +135,15 @@ def measure_speed(
 
     Args:
         teacher: A causal `transformers` model.
-        student: Another one with the same vocabulary.
+        student: Another one.
         prompts: Token ids; round r takes prompt r modulo their number.
         tokens: Tokens a generation, exactly: an end-of-text token does not stop it.
         rounds: Timed generations of each model, at least 1.
         clock: Returns seconds; only differences are used.
         progress: Hears of every round.
+        teacher_prompts: What the teacher reads instead, prompt by prompt; None means the same.
+        beginning: What all of the teacher's prompts begin with, kept in its cache; it is then timed with and
+            without.
 
     Raises:
         RunError: There is no prompt, or a prompt without tokens, or nothing to generate.
@@ -115,30 +152,49 @@ def measure_speed(
         raise RunError("timing needs at least one prompt, each with at least one token")
     if tokens < 1 or rounds < 1:
         raise RunError(f"timing needs tokens and rounds of at least 1, got {tokens} and {rounds}")
-    models = {"teacher": teacher.eval(), "student": student.eval()}
+    theirs = prompts if teacher_prompts is None else teacher_prompts
+    runs: dict[str, Callable[[int], object]] = {
+        "teacher": lambda n: write_greedily(teacher, theirs[n], tokens),
+        "student": lambda n: write_greedily(student, prompts[n], tokens),
+    }
+    if beginning is not None:
+        known = len(beginning)
+        runs["cached"] = lambda n: write_greedily(
+            teacher, theirs[n][known:], tokens, beginning.cache(1)
+        )
+    for model in (teacher, student):
+        model.eval()
     progress.begin("time", rounds, "rounds")
-    for model in models.values():
-        write_greedily(model, prompts[0], tokens)
-    rates: dict[str, list[float]] = {"teacher": [], "student": []}
+    for run in runs.values():
+        run(0)
+    rates: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(rounds):
-        order = ("teacher", "student") if turn % 2 == 0 else ("student", "teacher")
-        for name in order:
+        for name in list(runs)[:: 1 if turn % 2 == 0 else -1]:
             start = clock()
-            write_greedily(models[name], prompts[turn % len(prompts)], tokens)
+            runs[name](turn % len(prompts))
             rates[name].append(tokens / (clock() - start))
         progress.advance(1, f"{rates['student'][-1] / rates['teacher'][-1]:.2f}x")
-    ratios = [s / t for s, t in zip(rates["student"], rates["teacher"], strict=True)]
-    progress.end(f"{median(ratios):.2f}x")
+    ratio, *cached = [_ratio(rates["student"], rates[n]) for n in runs if n != "student"]
+    progress.end(f"{ratio.median:.2f}x")
+    timed = [turn % len(prompts) for turn in range(rounds)]
     return Speed(
-        _spread(rates["teacher"]), _spread(rates["student"]), _spread(ratios), rounds, tokens
+        teacher=_spread(rates["teacher"]),
+        student=_spread(rates["student"]),
+        ratio=ratio,
+        rounds=rounds,
+        tokens=tokens,
+        prompt_tokens=(fmean(len(theirs[n]) for n in timed), fmean(len(prompts[n]) for n in timed)),
+        cached_ratio=cached[0] if cached else None,
     )
 
 
 @torch.inference_mode()
-def write_greedily(model: Any, prompt: Sequence[int], tokens: int) -> list[int]:
-    """Return the `tokens` most likely next tokens, one by one, with a key-value cache and no stop token."""
+def write_greedily(model: Any, prompt: Sequence[int], tokens: int, cache: Any = None) -> list[int]:
+    """Return the `tokens` most likely next tokens, one by one, with a key-value cache and no stop token.
+
+    `cache` holds what was read before the prompt.
+    """
     inputs_BT = _row(model, prompt)
-    cache: Any = None
     written: list[int] = []
     for _ in range(tokens):
         reply = model(inputs_BT, past_key_values=cache, use_cache=True, logits_to_keep=1)
@@ -174,6 +230,14 @@ def measure_footprint(model: Any, folder: Path | None) -> Footprint:
 def _row(model: Any, tokens: Sequence[int]) -> Tensor:
     device = next(model.parameters()).device
     return torch.tensor([list(tokens)], device=device)
+
+
+def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
+    return _spread([a / b for a, b in zip(ours, theirs, strict=True)])
+
+
+def _both(pair: tuple[float, float]) -> dict[str, float]:
+    return {"teacher": pair[0], "student": pair[1]}
 
 
 def _spread(values: Sequence[float]) -> Spread:
