@@ -14,8 +14,11 @@ import numpy as np
 import torch
 
 from limbeck import backends
+from limbeck.aligned import Aligned, Reader, student_labels
 from limbeck.artefact import read_json, sha256_file, write_json, write_text
 from limbeck.distill import checkpoint
+from limbeck.distill.across import measure_across, teacher_tokens
+from limbeck.distill.align import Pair
 from limbeck.distill.capture import (
     answer_prompts,
     capture_documents,
@@ -26,9 +29,12 @@ from limbeck.distill.capture import (
 from limbeck.distill.corpus import Prompt, as_prompts, read_records, tokenise, tokenise_prompts
 from limbeck.distill.evaluate import measure_fidelity
 from limbeck.distill.forward import check_packs, split
+from limbeck.distill.grouped import Grouping
 from limbeck.distill.modelcard import Origin, model_card
 from limbeck.distill.objective import LossSpec, check_supported
+from limbeck.distill.pairs import turn_ends
 from limbeck.distill.positions import Selection, objective_notes
+from limbeck.distill.prefix import check_room, read_prefix
 from limbeck.distill.recipe import Recipe
 from limbeck.distill.report import (
     Sample,
@@ -38,7 +44,7 @@ from limbeck.distill.report import (
     render_html,
     training_curve,
 )
-from limbeck.distill.speed import measure_footprint, measure_speed
+from limbeck.distill.speed import Speed, measure_footprint, measure_speed
 from limbeck.distill.store import StoreReader, StoreSpec, StoreWriter, choose, describe
 from limbeck.distill.student import (
     BuildRecord,
@@ -46,6 +52,7 @@ from limbeck.distill.student import (
     check_student,
     freeze_embeddings,
     save_student,
+    scratch_config,
 )
 from limbeck.distill.targets import Document, Taught
 from limbeck.distill.train import LOG, read_log, train
@@ -53,9 +60,11 @@ from limbeck.errors import RecipeError, RunError, TeacherError
 from limbeck.lineage import DataPart, Lineage, ModelPart, lineage_bom
 from limbeck.model import LocalModel
 from limbeck.pipeline import Step, run_steps
+from limbeck.pretrained import tokenizer_sha256
 from limbeck.progress import Named, Progress
 from limbeck.run import Run, Stamp
 from limbeck.terms import Terms, check_terms
+from limbeck.told import Told
 from limbeck.workers import run_workers
 
 STUDENT = "student"
@@ -66,6 +75,19 @@ _PILOT_DOCUMENTS = 8
 _PART_SEED = 1_000_000_007
 _TEXT_PROMPT_TOKENS = 32
 _SAMPLE_TOKENS = 160
+_METRICS = {
+    False: (
+        ("kl_nats", "kl_mean"),
+        ("top1_agreement", "top1_agreement"),
+        ("perplexity", "perplexity"),
+    ),
+    True: (
+        ("label_kl_nats", "label_kl"),
+        ("label_agreement", "label_agreement"),
+        ("bits_per_byte", "bits_per_byte"),
+    ),
+}
+"""Names in the bill of materials and keys of an arm; True across tokenizers."""
 _STORE_FIGURES = (
     "documents",
     "positions",
@@ -96,6 +118,23 @@ class Distillation:
         return backends.load(recipe.model, dtype=recipe.dtype, base=self.base)
 
     @cached_property
+    def told(self) -> Told | None:
+        """What the teacher reads beside the student; None where both read the same."""
+        if not self.recipe.teacher.has_prefix or self.recipe.align is not None:
+            return None
+        return Told(self.run.folder, self.teacher)
+
+    @cached_property
+    def aligned(self) -> Aligned | None:
+        """Both sides of a student with another tokenizer; None where it has the teacher's."""
+        if self.recipe.align is None:
+            return None
+        prefix = read_prefix(self.recipe.teacher, self.base)
+        return Aligned(
+            self.recipe, self.recipe.align, self.run.folder, self.teacher, _reader(self), prefix
+        )
+
+    @cached_property
     def store(self) -> StoreReader:
         """What the teacher said, for reading."""
         return StoreReader(self.run.path("store"))
@@ -113,11 +152,25 @@ def _corpus_decided_by(flow: Distillation) -> object:
         "generate": flow.recipe.generate is not None,
         "seed": flow.recipe.seed,
         "files": dict(before) | _file_hashes(flow),
+        **_sides_decided_by(flow.recipe),
     }
 
 
+def _sides_decided_by(recipe: Recipe) -> dict[str, Any]:
+    """Return what decides how the corpus is read, where teacher and student read differently."""
+    values: dict[str, Any] = {}
+    if recipe.teacher.has_prefix:
+        teacher = recipe.teacher.model_dump(mode="json")
+        values["teacher"] = {k: teacher[k] for k in ("system", "system_file", "prefix_messages")}
+    if recipe.align is not None:
+        values["student"] = [recipe.student.folder, recipe.student.tokenizer]
+    return values
+
+
 def _file_hashes(flow: Distillation) -> dict[str, str]:
-    paths = {name: flow.base / name for name in flow.recipe.corpus.files or ()}
+    system = flow.recipe.teacher.system_file
+    names = [*(flow.recipe.corpus.files or ()), *([] if system is None else [system])]
+    paths = {name: flow.base / name for name in names}
     return {name: sha256_file(path) for name, path in paths.items() if path.is_file()}
 
 
@@ -131,21 +184,39 @@ def _read_corpus(flow: Distillation) -> Mapping[str, Any]:
         raise RecipeError(
             f"corpus.max_length = {longest} is beyond the context of {flow.teacher.name}, {context} tokens"
         )
-    if recipe.generate is None:
-        read = tokenise(corpus, tokenizer, max_length=longest)
-        lines = [_document_line(d) for d in read.documents]
-    else:
+    reader = None if flow.aligned is None else flow.aligned.reader
+    if reader is not None and reader.context is not None and longest > reader.context:
+        raise RecipeError(
+            f"corpus.max_length = {longest} is beyond the context of student {reader.name}, {reader.context} tokens"
+        )
+    prefix = read_prefix(recipe.teacher, flow.base)
+    check_room(prefix, tokenizer, context=context, max_length=longest, name=flow.teacher.name)
+    if recipe.generate is not None:
         longest -= recipe.generate.max_new_tokens
-        read = tokenise_prompts(as_prompts(corpus), tokenizer, max_length=longest)
+        corpus = as_prompts(corpus)
+    if flow.aligned is not None:
+        sides = flow.aligned
+        lines, counts = (sides.read if recipe.generate is None else sides.ask)(
+            corpus, max_length=longest
+        )
+    elif flow.told is not None:
+        told = flow.told.read if recipe.generate is None else flow.told.ask
+        lines, counts = told(corpus, prefix, max_length=longest)
+    elif recipe.generate is None:
+        read = tokenise(corpus, tokenizer, max_length=longest)
+        lines, counts = [_document_line(d) for d in read.documents], read.counts
+    else:
+        asked = tokenise_prompts(corpus, tokenizer, max_length=longest)
+        counts = asked.counts
         lines = [
             {"key": p.key, "heldout": p.heldout, "tokens": p.tokens_T.tolist()}
-            for p in read.prompts
+            for p in asked.prompts
         ]
     write_text(
         flow.run.path("corpus/documents.jsonl"), "".join(json.dumps(x) + "\n" for x in lines)
     )
-    write_json(flow.run.path("corpus/counts.json"), read.counts.as_dict())
-    flow.progress.end(f"{read.counts.train} to train on, {read.counts.heldout} held out")
+    write_json(flow.run.path("corpus/counts.json"), counts.as_dict())
+    flow.progress.end(f"{counts.train} to train on, {counts.heldout} held out")
     return {
         "files": _file_hashes(flow),
         "sha256": corpus.sha256,
@@ -217,6 +288,10 @@ def _store_spec(flow: Distillation) -> StoreSpec:
     )
     if spec.bytes_per_token is None and spec.max_gradient_mse is None:
         return spec
+    if flow.aligned is not None:
+        return choose(spec, flow.aligned.pilot(_PILOT_DOCUMENTS), seed=recipe.seed)
+    if flow.told is not None:
+        return choose(spec, _told_pilot(flow, flow.told, spec), seed=recipe.seed)
     if recipe.generate is None:
         documents = sorted(_documents(flow), key=lambda d: d.key)[:_PILOT_DOCUMENTS]
     else:
@@ -226,9 +301,39 @@ def _store_spec(flow: Distillation) -> StoreSpec:
     return choose(spec, listen_densely(flow.teacher, documents, spec.temperature), seed=recipe.seed)
 
 
+def _told_pilot(
+    flow: Distillation, told: Told, spec: StoreSpec
+) -> list[tuple[Document, torch.Tensor]]:
+    generate, temperature = flow.recipe.generate, spec.temperature
+    if generate is None:
+        reads = sorted(told.reads(), key=lambda r: r.student.key)[:_PILOT_DOCUMENTS]
+        students, readings = [r.student for r in reads], [r.teacher for r in reads]
+        return listen_densely(
+            flow.teacher, students, temperature, readings=readings, beginning=told.beginning
+        )
+    asked = told.asked()[:_PILOT_DOCUMENTS]
+    answers = answer_prompts(
+        flow.teacher,
+        [a.student for a in asked],
+        generate,
+        spec,
+        seed=flow.recipe.seed,
+        asked=[a.teacher_T for a in asked],
+        beginning=told.beginning,
+    )
+    students = [t.document for t in answers]
+    readings = told.whole(students, written=True)
+    return listen_densely(flow.teacher, students, temperature, readings=readings)
+
+
 def _capture(flow: Distillation) -> Mapping[str, Any]:
     check_supported(_loss_spec(flow.recipe), flow.recipe.capture.temperature)
-    check_student(flow.recipe.student, flow.teacher, _student_folder(flow))
+    check_student(
+        flow.recipe.student,
+        flow.teacher,
+        _student_folder(flow),
+        aligned=flow.recipe.align is not None,
+    )
     folder = flow.run.path("store")
     if not (folder / "manifest.json").is_file():
         _write_store(flow, _store_spec(flow))
@@ -236,7 +341,10 @@ def _capture(flow: Distillation) -> Mapping[str, Any]:
     flow.progress.end(
         f"{figures['positions']} positions, {figures['bytes_per_token']:.1f} bytes each"
     )
-    return {"cut_answers": _cut_answers(flow)}
+    facts: dict[str, Any] = {"cut_answers": _cut_answers(flow)}
+    if flow.aligned is not None:
+        facts["alignment"] = flow.aligned.figures()
+    return facts
 
 
 def _write_store(flow: Distillation, spec: StoreSpec) -> None:
@@ -266,11 +374,16 @@ def _write_store(flow: Distillation, spec: StoreSpec) -> None:
 def write_part(flow: Distillation, spec: StoreSpec, part: int, parts: int) -> None:
     """Ask the teacher about every `parts`-th document, from the `part`-th, going on after what lies there."""
     teacher = flow.teacher
+    vocabulary = teacher.model.get_output_embeddings().weight.shape[0]
+    tokenizer = teacher.tokenizer_sha256
+    if flow.aligned is not None:
+        vocabulary = flow.aligned.labels.student.size
+        tokenizer = flow.aligned.reader.tokenizer_sha256
     with StoreWriter(
         flow.run.path("store"),
         spec,
-        vocabulary=teacher.model.get_output_embeddings().weight.shape[0],
-        tokenizer_sha256=teacher.tokenizer_sha256,
+        vocabulary=vocabulary,
+        tokenizer_sha256=tokenizer,
         teacher={"name": teacher.name, "weights_sha256": teacher.weights_sha256},
         part=part,
         parts=parts,
@@ -288,7 +401,7 @@ def _cut_answers(flow: Distillation) -> int:
     """Count the answers that ended at their length, not with the end of the turn."""
     if flow.recipe.generate is None:
         return 0
-    ends = end_tokens(flow.teacher)
+    ends = end_tokens(flow.teacher) if flow.aligned is None else flow.aligned.reader.ends
     return sum(int(t.document.tokens_T[-1]) not in ends for t in flow.store.documents())
 
 
@@ -296,8 +409,14 @@ def _listen(
     flow: Distillation, spec: StoreSpec, part: int, parts: int, *, done: int
 ) -> Iterator[Taught]:
     """Return one part's documents after the first `done`, as the teacher yields them."""
-    recipe = flow.recipe
+    recipe, told = flow.recipe, flow.told
+    if flow.aligned is not None:
+        advance = flow.progress.advance
+        return flow.aligned.listen(
+            spec, part, parts, done=done, heard=lambda note: advance(0, note)
+        )
     if recipe.generate is not None:
+        asked = None if told is None else told.asked()[part::parts]
         return answer_prompts(
             flow.teacher,
             _prompts(flow)[part::parts],
@@ -305,14 +424,21 @@ def _listen(
             spec,
             seed=recipe.seed + part * _PART_SEED,
             skip=done,
+            asked=None if asked is None else [a.teacher_T for a in asked],
+            beginning=None if told is None else told.beginning,
         )
+    reads = None if told is None else told.reads()[part::parts]
     return capture_documents(
         flow.teacher,
-        capture_order(_documents(flow))[part::parts],
+        capture_order(_documents(flow))[part::parts]
+        if reads is None
+        else [r.student for r in reads],
         spec,
         batch_tokens=recipe.capture.batch_tokens,
         seed=recipe.seed,
         skip=done,
+        readings=None if reads is None else [r.teacher for r in reads],
+        beginning=None if told is None else told.beginning,
     )
 
 
@@ -330,6 +456,7 @@ def _build(flow: Distillation) -> Mapping[str, Any]:
         calibration,
         seed=recipe.seed,
         folder_model=_student_folder(flow),
+        tokenizer=None if flow.aligned is None else flow.aligned.reader.tokenizer,
     )
     check_packs(split(student.model), student.model.config, recipe.train.row_length)
     card = f"The start of `{recipe.name}`, before any training: a control.\n"
@@ -341,6 +468,32 @@ def _build(flow: Distillation) -> Mapping[str, Any]:
 def _student_folder(flow: Distillation) -> LocalModel | None:
     folder = flow.recipe.student.folder
     return None if folder is None else backends.load(folder, dtype="float32", base=flow.base)
+
+
+def _reader(flow: Distillation) -> Reader:
+    """Return how a student with another tokenizer reads."""
+    student, context = flow.recipe.student, "max_position_embeddings"
+    given = _student_folder(flow)
+    if given is not None:
+        return Reader(
+            given.name,
+            given.tokenizer,
+            given.tokenizer_sha256,
+            given.model.get_output_embeddings().weight.shape[0],
+            end_tokens(given) | turn_ends(given.tokenizer),
+            getattr(given.model.config, context, None),
+        )
+    name = str(student.tokenizer)
+    tokenizer = backends.load_tokenizer(flow.base / name)
+    ends = {n for n in (tokenizer.eos_token_id,) if n is not None}
+    return Reader(
+        name,
+        tokenizer,
+        tokenizer_sha256(tokenizer),
+        len(tokenizer),
+        frozenset(ends | turn_ends(tokenizer)),
+        getattr(scratch_config(flow.teacher.model.config, student.config), context, None),
+    )
 
 
 # train
@@ -380,6 +533,7 @@ def _train(flow: Distillation) -> Mapping[str, Any]:
                 seed=recipe.seed,
                 resume=flow.resume,
                 progress=Named(flow.progress, f"train {arm.replace('_', ' ')}"),
+                grouping=_grouping(flow),
             )
             card = f"The {arm} arm of `{recipe.name}`; its card is written with the report.\n"
             save_student(
@@ -390,6 +544,12 @@ def _train(flow: Distillation) -> Mapping[str, Any]:
         facts[arm] = {"steps": len(log), "positions": sum(e.positions for e in log)}
         facts["seconds"] += sum(e.seconds for e in log)
     return facts
+
+
+def _grouping(flow: Distillation) -> Grouping | None:
+    """Return what targets over labels are made of; None where they are over the student's own tokens."""
+    align = flow.recipe.align
+    return None if align is None else Grouping(student_labels(flow.run.folder), align.method)
 
 
 # evaluate
@@ -406,27 +566,13 @@ def _evaluate(flow: Distillation) -> Mapping[str, Any]:
     heldout = sorted(
         (t.document for t in flow.store.documents() if t.document.heldout), key=lambda d: d.key
     )[: recipe.evaluate.documents]
-    fidelity = measure_fidelity(
-        flow.teacher.model,
-        {arm: m.model for arm, m in models.items()},
-        heldout,
-        _token_counts(flow),
-        precision="bf16" if recipe.teacher.dtype == "bfloat16" else "no",
-        batch_tokens=recipe.capture.batch_tokens,
-        progress=flow.progress,
-    )
-    prompts = [_prompt_of(d) for d in heldout]
-    speed = measure_speed(
-        flow.teacher.model,
-        models["student"].model,
-        prompts,
-        tokens=recipe.evaluate.speed_tokens,
-        rounds=recipe.evaluate.speed_rounds,
-        progress=flow.progress,
-    )
+    if flow.aligned is None:
+        measured, speed = _measure(flow, models, heldout)
+    else:
+        measured, speed = _measure_across(flow, flow.aligned, models, heldout)
     student_folder = flow.run.path(STUDENT)
     result = {
-        "heldout": fidelity.as_dict(),
+        "heldout": measured,
         "speed": speed.as_dict(),
         "footprint": {
             "teacher": measure_footprint(flow.teacher.model, None).as_dict(),
@@ -439,6 +585,79 @@ def _evaluate(flow: Distillation) -> Mapping[str, Any]:
     }
     write_json(flow.run.path("evaluation.json"), result)
     return {}
+
+
+def _measure(
+    flow: Distillation, models: Mapping[str, LocalModel], heldout: list[Document]
+) -> tuple[dict[str, object], Speed]:
+    recipe, told = flow.recipe, flow.told
+    readings = None
+    if told is not None:
+        readings = told.whole(heldout, written=recipe.generate is not None)
+    fidelity = measure_fidelity(
+        flow.teacher.model,
+        {arm: m.model for arm, m in models.items()},
+        heldout,
+        _token_counts(flow),
+        precision="bf16" if recipe.teacher.dtype == "bfloat16" else "no",
+        batch_tokens=recipe.capture.batch_tokens,
+        progress=flow.progress,
+        readings=readings,
+    )
+    speed = measure_speed(
+        flow.teacher.model,
+        models["student"].model,
+        [_prompt_of(d) for d in heldout],
+        tokens=recipe.evaluate.speed_tokens,
+        rounds=recipe.evaluate.speed_rounds,
+        progress=flow.progress,
+        teacher_prompts=None if readings is None else [_prompt_of(d) for d in readings],
+        beginning=None if told is None else told.beginning,
+    )
+    return fidelity.as_dict(), speed
+
+
+def _measure_across(
+    flow: Distillation,
+    aligned: Aligned,
+    models: Mapping[str, LocalModel],
+    heldout: list[Document],
+) -> tuple[dict[str, object], Speed]:
+    recipe = flow.recipe
+    pairs = _pairs_of(aligned, heldout)
+    across = measure_across(
+        flow.teacher.model,
+        {arm: m.model for arm, m in models.items()},
+        pairs,
+        aligned.labels,
+        precision="bf16" if recipe.teacher.dtype == "bfloat16" else "no",
+        batch_tokens=recipe.capture.batch_tokens,
+        progress=flow.progress,
+    )
+    speed = measure_speed(
+        flow.teacher.model,
+        models["student"].model,
+        [_prompt_of(d) for d in heldout],
+        tokens=recipe.evaluate.speed_tokens,
+        rounds=recipe.evaluate.speed_rounds,
+        progress=flow.progress,
+        teacher_prompts=[_teacher_prompt(pair) for pair in pairs],
+        beginning=aligned.beginning if recipe.teacher.has_prefix else None,
+    )
+    size = sum(pair.content_bytes for pair in pairs)
+    tokens = sum(len(teacher_tokens(pair)) for pair in pairs), across.positions
+    return across.as_dict(), speed.per_byte(*(size / n for n in tokens))
+
+
+def _pairs_of(aligned: Aligned, documents: list[Document]) -> list[Pair]:
+    by_tokens = {pair.student.tokens_T.tobytes(): pair for pair in aligned.all_pairs()}
+    return [by_tokens[d.tokens_T.tobytes()] for d in documents]
+
+
+def _teacher_prompt(pair: Pair) -> list[int]:
+    """Return what the teacher is given before it writes, as `_prompt_of` does for the student."""
+    first = int(pair.rows().teacher_R[0])
+    return pair.teacher_T[: max(first, min(_TEXT_PROMPT_TOKENS, len(pair.teacher_T) // 2))].tolist()
 
 
 def _check_same_teacher(flow: Distillation) -> None:
@@ -476,16 +695,29 @@ def _samples(
 ) -> Iterator[Sample]:
     decode = flow.teacher.tokenizer.decode
     chosen = heldout[: flow.recipe.evaluate.samples]
+    told = _teacher_prompts(flow, chosen)
     flow.progress.begin("samples", len(chosen), "prompts")
-    for document in chosen:
+    for document, asked in zip(chosen, told, strict=True):
         prompt = _prompt_of(document)
         texts = {
-            arm: decode(_write(m, prompt), skip_special_tokens=True) for arm, m in models.items()
+            arm: m.tokenizer.decode(_write(m, prompt), skip_special_tokens=True)
+            for arm, m in models.items()
         }
-        teacher = decode(_write(flow.teacher, prompt), skip_special_tokens=True)
+        teacher = decode(_write(flow.teacher, asked), skip_special_tokens=True)
         flow.progress.advance()
-        yield Sample(prompt=decode(prompt, skip_special_tokens=True), teacher=teacher, **texts)
+        shown = models["student"].tokenizer.decode(prompt, skip_special_tokens=True)
+        yield Sample(prompt=shown, teacher=teacher, **texts)
     flow.progress.end()
+
+
+def _teacher_prompts(flow: Distillation, documents: list[Document]) -> list[list[int]]:
+    """Return what the teacher is given for each document before it writes."""
+    if flow.aligned is not None:
+        return [_teacher_prompt(pair) for pair in _pairs_of(flow.aligned, documents)]
+    if flow.told is not None:
+        written = flow.recipe.generate is not None
+        documents = flow.told.whole(documents, written=written)
+    return [_prompt_of(d) for d in documents]
 
 
 def _write(local: LocalModel, prompt: list[int]) -> list[int]:
@@ -546,9 +778,14 @@ def _report(flow: Distillation) -> Mapping[str, Any]:
             for arm in _arms(recipe)
         },
         samples=[Sample(**s) for s in evaluation["samples"]],
-        notes=[*facts["build"]["record"]["notes"], *_objective_notes(recipe)],
+        notes=[
+            *facts["build"]["record"]["notes"],
+            *_objective_notes(recipe),
+            *_side_notes(recipe, evaluation["speed"], facts["capture"].get("alignment")),
+        ],
         hashes=hashes,
         environment=evaluation["environment"],
+        alignment=facts["capture"].get("alignment"),
     )
     write_json(run.path("report.json"), report)
     write_text(run.path("report.html"), render_html(report))
@@ -562,6 +799,23 @@ def _report(flow: Distillation) -> Mapping[str, Any]:
 def _objective_notes(recipe: Recipe) -> tuple[str, ...]:
     selection = Selection(recipe.train.positions, recipe.train.position_choice)
     return objective_notes(selection, control="cross_entropy" in _arms(recipe))
+
+
+def _side_notes(
+    recipe: Recipe, speed: Mapping[str, Any], alignment: Mapping[str, Any] | None
+) -> Iterator[str]:
+    """Yield what a reader must know where teacher and student read differently, one sentence each."""
+    if recipe.teacher.has_prefix:
+        tokens = speed["prompt_tokens"]
+        yield (
+            f"The teacher reads a prompt that the student does not: {tokens['teacher']:.0f} tokens a timed request "
+            f"against {tokens['student']:.0f}; reading them counts in the speed and cost ratios."
+        )
+    if alignment is not None:
+        yield (
+            f"Teacher and student have different tokenizers (align.method = {alignment['method']}): their tokens "
+            f"begin at the same byte at {alignment['coincident_share']:.1%} of the loss positions."
+        )
 
 
 def _stamp(run: Run, step: str) -> Stamp:
@@ -578,7 +832,7 @@ def _seconds(run: Run) -> Seconds:
 
 def _lineage(flow: Distillation, report: Mapping[str, Any], made_at: datetime) -> Lineage:
     recipe, hashes, parameters = flow.recipe, report["hashes"], report["parameters"]
-    heldout = report["heldout"]["student"]
+    heldout, across = report["heldout"]["student"], "across" in report["heldout"]
     store = report["store"]
     counts = {k: v for k, v in report["corpus"].items() if isinstance(v, int)}
     terms = report["terms"]
@@ -615,11 +869,7 @@ def _lineage(flow: Distillation, report: Mapping[str, Any], made_at: datetime) -
             counts=(("documents", store["documents"]), ("positions", store["positions"])),
         ),
         terms=known,
-        metrics=(
-            ("heldout_kl_nats", heldout["kl_mean"]),
-            ("heldout_top1_agreement", heldout["top1_agreement"]),
-            ("heldout_perplexity", heldout["perplexity"]),
-        ),
+        metrics=tuple((f"heldout_{name}", heldout[key]) for name, key in _METRICS[across]),
     )
 
 
@@ -680,9 +930,9 @@ STEPS: tuple[Step[Distillation], ...] = (
     Step(
         name="capture",
         needs=("corpus", "terms"),
-        decided_by=_dumped("teacher", "generate", "capture"),
-        outputs=("store",),
-        partial=("store",),
+        decided_by=_dumped("teacher", "generate", "align", "capture"),
+        outputs=("store", "answers"),
+        partial=("store", "answers"),
         work=_capture,
         costly=True,
     ),

@@ -185,11 +185,11 @@ def test_a_row_that_only_begins_compares_two_outcomes() -> None:
     ing = 1 + STUDENT.index(b"ing")
     row = one_row([LABELS.begun, LABELS.rest], [0.3, 0.7], [True, True])
     targets = grouped(row, np.array([ing], np.int32), LABELS)
-    logits_1V = torch.randn(1, len(LABELS.label_V), dtype=torch.float64)
+    logits_NV = torch.randn(1, len(LABELS.label_V), dtype=torch.float64)
     weight_VV = torch.eye(len(LABELS.label_V), dtype=torch.float64)
-    loss = fused_sparse_loss(logits_1V, weight_VV, targets, None, LossSpec(), 1)
+    loss = fused_sparse_loss(logits_NV, weight_VV, targets, None, LossSpec(), 1)
     begins = [n for n, piece in enumerate(STUDENT, 1) if piece.startswith(b"ing")]
-    q = float(logits_1V.softmax(-1)[0, begins].sum())
+    q = float(logits_NV.softmax(-1)[0, begins].sum())
     expected = 0.3 * np.log(0.3 / q) + 0.7 * np.log(0.7 / (1 - q))
     assert float(loss.detach()) == pytest.approx(expected, rel=1e-6)
 

@@ -135,8 +135,8 @@ def test_what_cannot_be_paired_is_counted_under_its_reason(sides: Sides) -> None
     assert counts.too_long == 2
     short = Side(theirs.tokenizer, theirs.spelling, context=40)
     assert pair_up(corpus(good, long), ours, short, max_length=400)[1].too_long == 2
+    prompts = Corpus("prompts", corpus(chat("hi")).records, Counts())
     with pytest.raises(CorpusError, match="has no answer"):
-        prompts = Corpus("prompts", corpus(chat("hi")).records, Counts())
         pair_up(prompts, ours, theirs, max_length=60)
     with pytest.raises(CorpusError, match="nothing is left"):
         pair_up(corpus(special), ours, theirs, max_length=400)

@@ -638,6 +638,11 @@ def count_sides(
             f"nothing is left {side}: with max_length = {max_length}, {counts.too_long} of "
             f"{counts.records} records were too long and {counts.too_short} too short; in "
             f"{counts.inseparable} the tokenizer merges an answer with the turn's header"
+            + (
+                f"; {counts.unaligned} are not spelt alike by both tokenizers"
+                if counts.unaligned
+                else ""
+            )
         )
     return counts
 

@@ -1,6 +1,7 @@
 """Targets over labels, made ready for a student's logits: which of its tokens add up to each label."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -9,6 +10,22 @@ from torch import Tensor
 from limbeck.distill.labels import StudentLabels
 from limbeck.distill.targets import Bools, Ids, Ints, SparseTargets
 from limbeck.distill.torch_targets import Members, TorchTargets
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """How targets that were captured across tokenizers become those of a student's logits."""
+
+    labels: StudentLabels
+    method: Literal["chunks", "uld"]
+
+    def __call__(
+        self, targets: SparseTargets, realised_N: Ids, device: torch.device | str
+    ) -> TorchTargets:
+        """Return the targets on a device, given the student's realised token at each position."""
+        if self.method == "uld":
+            return ranked(targets, self.labels, device)
+        return grouped(targets, realised_N, self.labels, device)
 
 
 def grouped(

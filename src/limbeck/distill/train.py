@@ -18,6 +18,7 @@ from limbeck.artefact import write_text
 from limbeck.distill import checkpoint
 from limbeck.distill.forward import split
 from limbeck.distill.fused import fused_sparse_loss
+from limbeck.distill.grouped import Grouping
 from limbeck.distill.objective import LossSpec
 from limbeck.distill.packing import Batch, Row, assemble, attention_mask, pack, rows_for_epoch
 from limbeck.distill.positions import (
@@ -113,6 +114,7 @@ def train(
     seed: int,
     resume: bool,
     progress: Progress,
+    grouping: Grouping | None = None,
 ) -> Trained:
     """Train `model` in place and return what was done; the same inputs give the same weights to the bit.
 
@@ -128,6 +130,7 @@ def train(
         seed: Decides packing and order.
         resume: Go on from the newest checkpoint in `folder`.
         progress: Hears of every step.
+        grouping: What targets over labels are made of; None where they are over the model's own tokens.
 
     Raises:
         RunError: A checkpoint is there and `resume` is False.
@@ -169,7 +172,11 @@ def train(
             batch = assemble(part.rows, documents, recipe.row_length, pad_id=0).to(
                 accelerator.device
             )
-            targets = _targets(taught, batch, accelerator.device) if spec.needs_targets else None
+            targets = (
+                _targets(taught, batch, accelerator.device, grouping)
+                if spec.needs_targets
+                else None
+            )
             batch, targets = narrow(batch, targets, part.kept_M)
             last = number == len(parts)
             with contextlib.nullcontext() if last else accelerator.no_sync(objective):
@@ -237,10 +244,13 @@ def _shares(
     return shares
 
 
-def _targets(taught: Sequence[Taught], batch: Batch, device: torch.device) -> TorchTargets:
-    return TorchTargets.from_numpy(
-        concatenate([taught[i].targets for i in batch.documents]), device
-    )
+def _targets(
+    taught: Sequence[Taught], batch: Batch, device: torch.device, grouping: Grouping | None
+) -> TorchTargets:
+    targets = concatenate([taught[i].targets for i in batch.documents])
+    if grouping is None:
+        return TorchTargets.from_numpy(targets, device)
+    return grouping(targets, batch.next_N.cpu().numpy().astype(np.int32), device)
 
 
 def _precision(
