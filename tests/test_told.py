@@ -129,19 +129,25 @@ def test_given_answers_are_captured_under_the_prompt_too(
     }
     made = recipe(tiny_teacher_folder, **changes)
     run = limbeck.distill(made, out=tmp_path / "run", base=tmp_path)
-    with_two = recipe(tiny_teacher_folder, capture__workers=2, **changes)
-    for step in ("corpus", "terms", "capture"):
-        limbeck.distill(with_two, out=tmp_path / "two", base=tmp_path, only=step)
-    keys = [
-        sorted(t.document.key for t in StoreReader(folder / "store").documents())
-        for folder in (run.folder, tmp_path / "two")
-    ]
-    assert keys[0] == keys[1]
-    assert describe(tmp_path / "two" / "store")["parts"] == 2
     (tmp_path / "system.txt").write_text("Another prompt.", encoding="utf-8")
     before = hash_tree(run.folder)
     limbeck.distill(made, out=run.folder, base=tmp_path)
     assert hash_tree(run.folder) != before, "another system prompt must capture again"
+
+
+@pytest.mark.slow
+def test_workers_side_by_side_capture_every_document_once(
+    finished: Path, tiny_teacher_folder: Path, tmp_path: Path
+) -> None:
+    made = recipe(tiny_teacher_folder, capture__workers=2)
+    for step in ("corpus", "terms", "capture"):
+        limbeck.distill(made, out=tmp_path / "run", only=step)
+    keys = [
+        sorted(t.document.key for t in StoreReader(folder / "store").documents())
+        for folder in (finished, tmp_path / "run")
+    ]
+    assert keys[0] == keys[1]
+    assert describe(tmp_path / "run" / "store")["parts"] == 2
 
 
 def test_a_budget_listens_under_the_prompt(tiny_teacher_folder: Path, tmp_path: Path) -> None:
