@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import torch
 from transformers import DynamicCache, MistralConfig, MistralForCausalLM
@@ -32,9 +34,8 @@ def test_it_fills_caches_of_both_kinds(tiny_teacher: LocalModel) -> None:
         growing_cache(tiny_teacher.model.config),
         DynamicCache(config=tiny_teacher.model.config),
     ):
-        filled = beginning.fill(cache, 4)
+        filled: Any = beginning.fill(cache, 4)
         assert filled.get_seq_length() == len(beginning) == 9
-        assert filled.layers[0].keys is not None
         assert filled.layers[0].keys.shape[0] == 4
 
 

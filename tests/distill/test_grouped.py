@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from limbeck.distill.fused import fused_sparse_loss
-from limbeck.distill.grouped import grouped, ranked
+from limbeck.distill.grouped import grouped, label_sums, ranked
 from limbeck.distill.labels import StudentLabels, share_labels
 from limbeck.distill.losses import forward_kl, objective
 from limbeck.distill.objective import LossSpec
@@ -67,6 +67,15 @@ def dense(logits_NV: Tensor, realised_N: np.ndarray) -> Tensor:
                     into[other] = LABELS.realised
         rows.append(probs_V.new_zeros(LABELS.size).index_add(0, into, probs_V))
     return torch.stack(rows)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 1000))
+def test_a_students_probabilities_are_summed_token_by_token(seed: int) -> None:
+    made = batch(seed)
+    probs_NV = made.logits_NV.detach().softmax(-1)
+    sums_NL = label_sums(probs_NV, made.realised_N, LABELS)
+    torch.testing.assert_close(sums_NL, dense(made.logits_NV.detach(), made.realised_N))
 
 
 def whole_heads(probs_NL: np.ndarray) -> SparseTargets:
