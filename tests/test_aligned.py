@@ -151,6 +151,9 @@ def test_the_student_is_saved_with_its_own_tokenizer(finished: Path, piece_token
     saved = transformers.AutoTokenizer.from_pretrained(finished / "student")
     assert saved("the mill")["input_ids"] == piece_tokenizer("the mill")["input_ids"]
     assert (finished / "manifest.json").is_file()
+    card = (finished / "student" / "README.md").read_text(encoding="utf-8")
+    assert "bits per byte" in card
+    assert "top-1 agreement" not in card
 
 
 def test_a_second_call_does_nothing_again(
