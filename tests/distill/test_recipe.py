@@ -264,16 +264,7 @@ def test_a_tokenizer_of_its_own_needs_align_and_fresh_weights():
     [
         ({"teacher__system": "a", "teacher__system_file": "b"}, "give one of them"),
         ({"teacher__prefix_messages": [{"role": "user", "content": "q"}]}, "end with an answer"),
-        (
-            {
-                "teacher__prefix_messages": [
-                    {"role": "system", "content": "s"},
-                    {"role": "assistant", "content": "a"},
-                ]
-            },
-            "write it as system",
-        ),
-        ({"teacher__prefix_messages": [{"role": "tool", "content": "q"}]}, "role"),
+        ({"teacher__prefix_messages": [{"role": "system", "content": "q"}]}, "role"),
         ({"teacher__system": ""}, "teacher.system"),
     ],
 )

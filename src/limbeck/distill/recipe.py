@@ -10,7 +10,6 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from limbeck.artefact import sha256_json
-from limbeck.chat import Role
 from limbeck.errors import RecipeError
 
 Dtype = Literal["float32", "bfloat16"]
@@ -56,8 +55,10 @@ class TermsRecipe(_Section):
 class MessageRecipe(_Section):
     """A turn that the teacher reads before every conversation and the student never sees."""
 
-    role: Role
+    role: Literal["user", "assistant"]
+    """Who speaks; a system turn is `teacher.system`."""
     content: Annotated[str, Field(min_length=1)]
+    """What is said."""
 
 
 class TeacherRecipe(_Section):
@@ -89,8 +90,6 @@ class TeacherRecipe(_Section):
             raise ValueError(
                 f"has prefix_messages that end with a turn of the {roles[-1]}; examples end with an answer"
             )
-        if "system" in roles:
-            raise ValueError("has a system turn in prefix_messages; write it as system")
         return self
 
 
