@@ -138,6 +138,12 @@ def test_a_real_report_keeps_its_schema_and_says_what_is_not_defined(finished: P
     assert "None" not in page
 
 
+def test_samples_give_both_sides_the_question_and_none_the_answer(finished: Path) -> None:
+    (sample,) = read_json(finished / "report.json")["samples"]
+    assert sample["prompt"].startswith("[INST] Who bakes")
+    assert sample["prompt"].rstrip().endswith("[/INST]")
+
+
 def test_training_over_labels_brings_the_student_nearer(finished: Path) -> None:
     report = read_json(finished / "report.json")
     curve = report["curves"]["student"]

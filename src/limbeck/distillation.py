@@ -54,7 +54,7 @@ from limbeck.distill.student import (
     save_student,
     scratch_config,
 )
-from limbeck.distill.targets import Document, Taught
+from limbeck.distill.targets import Document, Ids, Taught
 from limbeck.distill.train import LOG, read_log, train
 from limbeck.errors import RecipeError, RunError, TeacherError
 from limbeck.lineage import DataPart, Lineage, ModelPart, lineage_bom
@@ -74,6 +74,7 @@ _CALIBRATION_DOCUMENTS = 64
 _PILOT_DOCUMENTS = 8
 _PART_SEED = 1_000_000_007
 _TEXT_PROMPT_TOKENS = 32
+_TEXT_OPENING = 2
 _SAMPLE_TOKENS = 160
 _METRICS = {
     False: (
@@ -656,8 +657,7 @@ def _pairs_of(aligned: Aligned, documents: list[Document]) -> list[Pair]:
 
 def _teacher_prompt(pair: Pair) -> list[int]:
     """Return what the teacher is given before it writes, as `_prompt_of` does for the student."""
-    first = int(pair.rows().teacher_R[0])
-    return pair.teacher_T[: max(first, min(_TEXT_PROMPT_TOKENS, len(pair.teacher_T) // 2))].tolist()
+    return _prompt(pair.teacher_T, int(pair.rows().teacher_R[0]))
 
 
 def _check_same_teacher(flow: Distillation) -> None:
@@ -684,10 +684,17 @@ def _token_counts(flow: Distillation) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 def _prompt_of(document: Document) -> list[int]:
     """Return what a model is given before it writes: a chat's turns up to the answer, or a text's beginning."""
-    first = int(np.flatnonzero(document.loss_T)[0]) + 1
-    return document.tokens_T[
-        : max(first, min(_TEXT_PROMPT_TOKENS, len(document.tokens_T) // 2))
-    ].tolist()
+    return _prompt(document.tokens_T, int(np.flatnonzero(document.loss_T)[0]) + 1)
+
+
+def _prompt(tokens_T: Ids, first: int) -> list[int]:
+    """Return a document's tokens before its first predicted one, or the beginning of a plain text.
+
+    At most the token that opens every text, and one that nothing predicts, stand before a plain text.
+    """
+    is_text = first <= _TEXT_OPENING
+    length = min(_TEXT_PROMPT_TOKENS, len(tokens_T) // 2) if is_text else 0
+    return tokens_T[: max(first, length)].tolist()
 
 
 def _samples(
