@@ -56,7 +56,7 @@ bench-store: $(VENV)/.demo
 	$(BIN)/python benchmarks/store.py
 
 bench-step: $(VENV)/.demo $(BASELINES)/.trl
-	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/step.py --compiled
 
 bench-quality: $(VENV)/.demo
 	$(BIN)/python benchmarks/quality.py
