@@ -20,6 +20,7 @@ LimbeckError                 one clear sentence for the user; the CLI prints it 
 ├── JudgeError               a judge that cannot be named, or answers that cannot be compared
 ├── GuardError               a gateway, policy or traffic log that cannot be used; names the key or line
 │   ├── AccountError         an account, key, organisation, plan or use that is unknown or not allowed
+│   ├── StateError           the accounts' database or counters: cannot be reached, too old, or foreign
 │   └── UpstreamError        a model server behind the gateway that is away, too slow or breaks off
 ├── LedgerError              a record, proof, key or bundle that is missing, foreign or does not verify
 ├── TraceError               coins, a suspect or a reference that an audit cannot use
@@ -117,6 +118,10 @@ class AccountError(GuardError):
 
 class UpstreamError(GuardError):
     """The model server behind the gateway is away, too slow, or broke its answer off."""
+
+
+class StateError(GuardError):
+    """The accounts' database or counters cannot be reached, are older than allowed, or belong to another version."""
 
 
 class LedgerError(LimbeckError):

@@ -91,7 +91,7 @@ class Visible:
         end = len(text) - half
         if self.within is None:
             shown.append(text[place:end])
-        elif place < end:
+        elif piece:
             self.hid = True
         self.waiting = text[end:]
         return "".join(shown)
