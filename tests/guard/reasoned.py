@@ -7,18 +7,28 @@ from hypothesis import strategies as st
 
 from limbeck.guard.seal.tags import PAIRS
 
-SECRET = "QZXJ"
+LETTERS = "QZXJ"
 """Letters that only reasoning is written in, so that one of them anywhere is a leak."""
 OPEN_TEXT = st.text("ab <>/[|]thinkend\né", max_size=12)
-HIDDEN = st.text(SECRET + "<>/ ", min_size=1, max_size=12).filter(lambda text: set(text) & set(SECRET))
-NAMES = ("reasoning_content", "reasoning", "thinking", "thinking_blocks", "reasoning_details", "token_ids", "new_field")
+HIDDEN = st.text(LETTERS + "<>/ ", min_size=1, max_size=12).filter(
+    lambda text: set(text) & set(LETTERS)
+)
+NAMES = (
+    "reasoning_content",
+    "reasoning",
+    "thinking",
+    "thinking_blocks",
+    "reasoning_details",
+    "token_ids",
+    "new_field",
+)
 
 
 def leaks(data: bytes) -> bool:
     """Return whether any letter of the secret is in the data, as itself or as the number of a byte."""
-    return any(letter.encode() in data or b"\\u%04x" % ord(letter) in data for letter in SECRET) or any(
-        b"[%d" % ord(letter) in data or b",%d," % ord(letter) in data for letter in SECRET
-    )
+    return any(
+        letter.encode() in data or b"\\u%04x" % ord(letter) in data for letter in LETTERS
+    ) or any(b"[%d" % ord(letter) in data or b",%d," % ord(letter) in data for letter in LETTERS)
 
 
 @st.composite
@@ -42,7 +52,12 @@ def _marks(text: str) -> bool:
 
 
 def _half(text: str) -> bool:
-    return any(text.lower().endswith(mark[:n].lower()) for pair in PAIRS for mark in pair for n in range(1, len(mark)))
+    return any(
+        text.lower().endswith(mark[:n].lower())
+        for pair in PAIRS
+        for mark in pair
+        for n in range(1, len(mark))
+    )
 
 
 def event(value: dict[str, Any]) -> bytes:
@@ -51,7 +66,13 @@ def event(value: dict[str, Any]) -> bytes:
 
 def chunk(index: int, delta: dict[str, Any], **more: Any) -> dict[str, Any]:
     choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None, **more}
-    return {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+    return {
+        "id": "c",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "m",
+        "choices": [choice],
+    }
 
 
 def pieces(draw: st.DrawFn, text: str) -> list[str]:
@@ -61,7 +82,9 @@ def pieces(draw: st.DrawFn, text: str) -> list[str]:
 
 
 @st.composite
-def chat_streams(draw: st.DrawFn, *, clean: bool = False) -> tuple[bytes, dict[tuple[int, str], str]]:
+def chat_streams(
+    draw: st.DrawFn, *, clean: bool = False
+) -> tuple[bytes, dict[tuple[int, str], str]]:
     """Draw a stream of chat chunks, and the text of each of its channels that may be seen."""
     queues: list[list[dict[str, Any]]] = []
     shown: dict[tuple[int, str], str] = {}
@@ -70,10 +93,24 @@ def chat_streams(draw: st.DrawFn, *, clean: bool = False) -> tuple[bytes, dict[t
         shown[index, "content"] = open_text
         queue = [chunk(index, {"role": "assistant", "content": ""})]
         if not clean:
-            queue += [chunk(index, {draw(st.sampled_from(NAMES)): draw(HIDDEN)}) for _ in range(draw(st.integers(0, 2)))]
+            queue += [
+                chunk(index, {draw(st.sampled_from(NAMES)): draw(HIDDEN)})
+                for _ in range(draw(st.integers(0, 2)))
+            ]
         for piece in pieces(draw, whole):
-            entry = {"token": piece, "logprob": -1.0, "bytes": list(piece.encode()), "top_logprobs": []}
-            queue.append(chunk(index, {"content": piece}, logprobs={"content": [entry]} if draw(st.booleans()) else None))
+            entry = {
+                "token": piece,
+                "logprob": -1.0,
+                "bytes": list(piece.encode()),
+                "top_logprobs": [],
+            }
+            queue.append(
+                chunk(
+                    index,
+                    {"content": piece},
+                    logprobs={"content": [entry]} if draw(st.booleans()) else None,
+                )
+            )
         if draw(st.booleans()):
             arguments, open_arguments = draw(marked(clean=clean))
             shown[index, "arguments"] = open_arguments

@@ -1,12 +1,16 @@
 """Events are found at whatever byte the stream is cut."""
 
+import itertools
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbeck.guard.sse import Events, payload, with_payload
 
 END = st.sampled_from([b"\n", b"\r\n", b"\r"])
-LINE = st.sampled_from([b"data: {}", b"data:x", b"data", b": ping", b"event: delta", b"id: 7", "data: ü".encode()])
+LINE = st.sampled_from(
+    [b"data: {}", b"data:x", b"data", b": ping", b"event: delta", b"id: 7", "data: ü".encode()]
+)
 
 
 @st.composite
@@ -19,12 +23,14 @@ def streams(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
 
 def cut(stream: bytes, places: list[int]) -> list[bytes]:
     edges = [0, *sorted(place % (len(stream) + 1) for place in places), len(stream)]
-    return [stream[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [stream[a:b] for a, b in itertools.pairwise(edges)]
 
 
 @settings(deadline=None)
 @given(streams(), st.lists(st.integers(0, 10_000), max_size=8))
-def test_events_are_the_same_wherever_the_stream_is_cut(made: tuple[bytes, list[bytes]], places: list[int]) -> None:
+def test_events_are_the_same_wherever_the_stream_is_cut(
+    made: tuple[bytes, list[bytes]], places: list[int]
+) -> None:
     stream, written = made
     events = Events()
     found = [event for piece in cut(stream, places) for event in events.feed(piece)]

@@ -8,8 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbeck.guard.interface.admit import Admitted, Sealing, ServedModel, admit
+from limbeck.guard.interface.body import parse
 from limbeck.guard.interface.capability import CAPABILITIES
-from limbeck.guard.interface.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, ENDPOINTS, RESPONSES, Endpoint, Parameter
+from limbeck.guard.interface.endpoints import (
+    CHAT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    ENDPOINTS,
+    RESPONSES,
+    Endpoint,
+    Parameter,
+)
 from limbeck.guard.interface.shapes import integer
 from limbeck.guard.refusal import Refusal
 
@@ -20,9 +29,23 @@ HELLO = [{"role": "user", "content": "Hello"}]
 
 
 def tried(
-    request: dict[str, Any], granted: frozenset[str] = NOTHING, sealing: Sealing | None = None, at: Endpoint = CHAT
+    request: dict[str, Any],
+    granted: frozenset[str] = NOTHING,
+    sealing: Sealing | None = None,
+    at: Endpoint = CHAT,
 ) -> Admitted | Refusal:
-    return admit(at, orjson.dumps(request), granted, MODELS, sealing or Sealing())
+    return entered(at, orjson.dumps(request), granted, sealing or Sealing())
+
+
+def entered(
+    at: Endpoint, raw: bytes, granted: frozenset[str], sealing: Sealing
+) -> Admitted | Refusal:
+    request = parse(raw)
+    return (
+        request
+        if isinstance(request, Refusal)
+        else admit(at, raw, request, granted, MODELS, sealing)
+    )
 
 
 def chat(**more: Any) -> dict[str, Any]:
@@ -41,7 +64,7 @@ def refused(result: Admitted | Refusal) -> Refusal:
 
 def test_what_is_allowed_goes_on_byte_for_byte() -> None:
     raw = b' {"messages" : [{"role":"user","content":"\\u0048i \xc3\xa9"}],\n"model":"m", "temperature":0.70 } '
-    assert admitted(admit(CHAT, raw, NOTHING, MODELS, Sealing())).body is raw
+    assert admitted(entered(CHAT, raw, NOTHING, Sealing())).body is raw
 
 
 def test_an_agents_whole_conversation_is_allowed() -> None:
@@ -97,7 +120,10 @@ BEYOND = [
 
 def least(endpoint: Endpoint) -> dict[str, Any]:
     """The smallest request that an endpoint takes."""
-    return {"model": "m", **{name: HELLO if name == "messages" else "Hi" for name in endpoint.required[1:]}}
+    return {
+        "model": "m",
+        **{name: HELLO if name == "messages" else "Hi" for name in endpoint.required[1:]},
+    }
 
 
 @pytest.mark.parametrize(("endpoint", "asked", "capability"), BEYOND)
@@ -115,17 +141,24 @@ def test_each_capability_opens_its_parameter_and_nothing_else_does(
 def test_a_bias_beside_log_probabilities_is_refused_in_every_plan(handling: Any) -> None:
     sealing = Sealing(unknown=handling, beyond_plan=handling)
     for more in ({"logprobs": True}, {"top_logprobs": 5}, {"logprobs": True, "top_logprobs": 1}):
-        assert refused(tried(chat(logit_bias={"1": 1}, **more), ALL, sealing)).code == "logit_bias_with_logprobs"
+        assert (
+            refused(tried(chat(logit_bias={"1": 1}, **more), ALL, sealing)).code
+            == "logit_bias_with_logprobs"
+        )
     legacy = {**least(COMPLETIONS), "logit_bias": {"1": 1}, "logprobs": 1}
     assert refused(tried(legacy, ALL, sealing, COMPLETIONS)).code == "logit_bias_with_logprobs"
 
 
 def test_only_the_operator_can_allow_a_bias_beside_log_probabilities() -> None:
-    assert admitted(tried(chat(logit_bias={"1": 1}, logprobs=True), ALL, Sealing(bias_with_logprobs=True)))
+    assert admitted(
+        tried(chat(logit_bias={"1": 1}, logprobs=True), ALL, Sealing(bias_with_logprobs=True))
+    )
 
 
 def test_what_the_plan_lacks_is_left_out_where_so_configured() -> None:
-    result = admitted(tried(chat(logprobs=True, top_logprobs=3, n=4), sealing=Sealing(beyond_plan="drop")))
+    result = admitted(
+        tried(chat(logprobs=True, top_logprobs=3, n=4), sealing=Sealing(beyond_plan="drop"))
+    )
     assert orjson.loads(result.body) == chat()
     assert result.removed == ("logprobs", "top_logprobs", "n")
 
@@ -162,14 +195,19 @@ def test_null_is_as_good_as_absent_except_where_a_value_must_be(endpoint: Endpoi
     nulls = dict.fromkeys(endpoint.parameters, None)
     assert admitted(tried({**nulls, **least(endpoint)}, at=endpoint))
     for name in endpoint.required:
-        assert refused(tried({**least(endpoint), name: None}, at=endpoint)).code == "missing_parameter"
+        assert (
+            refused(tried({**least(endpoint), name: None}, at=endpoint)).code == "missing_parameter"
+        )
 
 
 def test_the_operator_can_add_a_parameter_of_his_upstream() -> None:
     sealing = Sealing(extra={CHAT.path: {"top_k": Parameter(integer(1, 100))}})
     assert admitted(tried(chat(top_k=5), sealing=sealing)).body == orjson.dumps(chat(top_k=5))
     assert refused(tried(chat(top_k=500), sealing=sealing)).param == "top_k"
-    assert refused(tried({**least(COMPLETIONS), "top_k": 5}, sealing=sealing, at=COMPLETIONS)).param == "top_k"
+    assert (
+        refused(tried({**least(COMPLETIONS), "top_k": 5}, sealing=sealing, at=COMPLETIONS)).param
+        == "top_k"
+    )
 
 
 def test_the_text_that_an_answer_goes_on_from_is_known() -> None:
@@ -202,10 +240,20 @@ def test_whatever_is_asked_only_listed_parameters_go_on(
     import json
 
     endpoint = ENDPOINTS[path]
-    request = {**least(endpoint), **data.draw(st.dictionaries(st.sampled_from(sorted(endpoint.parameters)) | st.text(st.characters(exclude_categories=["Cs"]), max_size=12), JSON, max_size=6))}
+    request = {
+        **least(endpoint),
+        **data.draw(
+            st.dictionaries(
+                st.sampled_from(sorted(endpoint.parameters))
+                | st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
+                JSON,
+                max_size=6,
+            )
+        ),
+    }
     handling = "drop" if drop else "refuse"
     raw = json.dumps(request).encode()
-    result = admit(endpoint, raw, ALL if everything else NOTHING, MODELS, Sealing(handling, handling))
+    result = entered(endpoint, raw, ALL if everything else NOTHING, Sealing(handling, handling))
     if isinstance(result, Admitted):
         assert orjson.loads(result.body).keys() <= endpoint.parameters.keys()
         assert result.body is raw or result.removed or result.model.name != result.model.upstream

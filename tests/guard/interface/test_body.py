@@ -20,7 +20,9 @@ OBJECTS = st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), VAL
 
 @settings(deadline=None)
 @given(OBJECTS, st.sampled_from([None, 1]), st.booleans())
-def test_every_object_is_read_as_itself(value: dict[str, object], indent: int | None, ascii_only: bool) -> None:
+def test_every_object_is_read_as_itself(
+    value: dict[str, object], indent: int | None, ascii_only: bool
+) -> None:
     raw = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode()
     read = parse(raw)
     assert isinstance(read, dict)
@@ -40,9 +42,15 @@ def test_any_bytes_are_an_object_or_a_refusal(raw: bytes) -> None:
 
 @settings(deadline=None)
 @given(OBJECTS.filter(bool), st.data())
-def test_a_key_that_is_there_twice_is_refused_however_it_is_spelled(value: dict[str, object], data: st.DataObject) -> None:
+def test_a_key_that_is_there_twice_is_refused_however_it_is_spelled(
+    value: dict[str, object], data: st.DataObject
+) -> None:
     key = data.draw(st.sampled_from(sorted(value)))
-    escaped = '"' + "".join(f"\\u{unit:04x}" for unit in memoryview(key.encode("utf-16-le")).cast("H")) + '"'
+    escaped = (
+        '"'
+        + "".join(f"\\u{unit:04x}" for unit in memoryview(key.encode("utf-16-le")).cast("H"))
+        + '"'
+    )
     again = data.draw(st.sampled_from([json.dumps(key), escaped]))
     inner = json.dumps(value)[:-1] + f", {again}: 1}}"
     raw = data.draw(st.sampled_from([inner, f'{{"a":[{{"b":{inner}}}]}}'])).encode()

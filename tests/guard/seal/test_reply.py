@@ -4,10 +4,10 @@ from typing import Any
 
 import orjson
 import pytest
-from guard.reasoned import HIDDEN, NAMES, leaks, marked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from guard.reasoned import HIDDEN, NAMES, leaks, marked
 from limbeck.guard.seal.reply import seal_error, seal_reply
 from limbeck.guard.seal.tags import Tags
 
@@ -22,12 +22,23 @@ CHAT, RESPONSES, COMPLETIONS, EMBEDDINGS = (
 
 
 def spelled(text: str) -> dict[str, Any]:
-    return {"content": [{"token": c, "logprob": -1.5, "bytes": list(c.encode()), "top_logprobs": []} for c in text]}
+    return {
+        "content": [
+            {"token": c, "logprob": -1.5, "bytes": list(c.encode()), "top_logprobs": []}
+            for c in text
+        ]
+    }
 
 
 def reply(*choices: dict[str, Any], **more: Any) -> bytes:
-    usage = {"prompt_tokens": 1, "completion_tokens": 2, "completion_tokens_details": {"reasoning_tokens": 9}}
-    return orjson.dumps({"id": "c", "object": "chat.completion", "choices": list(choices), "usage": usage, **more})
+    usage = {
+        "prompt_tokens": 1,
+        "completion_tokens": 2,
+        "completion_tokens_details": {"reasoning_tokens": 9},
+    }
+    return orjson.dumps(
+        {"id": "c", "object": "chat.completion", "choices": list(choices), "usage": usage, **more}
+    )
 
 
 @patient
@@ -42,13 +53,24 @@ def test_no_byte_of_reasoning_is_in_any_choice(data: st.DataObject, logprobs: bo
         message: dict[str, Any] = {"role": "assistant", "content": content, "tool_calls": [call]}
         for name in data.draw(st.lists(st.sampled_from(NAMES), max_size=2)):
             hidden = data.draw(HIDDEN)
-            message[name] = data.draw(st.sampled_from([hidden, [hidden], {"text": hidden}, list(hidden.encode())]))
+            message[name] = data.draw(
+                st.sampled_from([hidden, [hidden], {"text": hidden}, list(hidden.encode())])
+            )
         tokens = data.draw(HIDDEN) + content if data.draw(st.booleans()) else content
-        choices.append({"index": index, "message": message, "finish_reason": "stop", "logprobs": spelled(tokens)})
+        choices.append(
+            {
+                "index": index,
+                "message": message,
+                "finish_reason": "stop",
+                "logprobs": spelled(tokens),
+            }
+        )
         if data.draw(st.booleans()):
             choices[-1][data.draw(st.sampled_from(NAMES))] = data.draw(HIDDEN)
         shown.append((open_content, open_arguments))
-    more = {data.draw(st.sampled_from(NAMES)): data.draw(HIDDEN)} if data.draw(st.booleans()) else {}
+    more = (
+        {data.draw(st.sampled_from(NAMES)): data.draw(HIDDEN)} if data.draw(st.booleans()) else {}
+    )
     sealed = seal_reply(reply(*choices, **more), CHAT, TAGS, logprobs=logprobs)
     assert sealed is not None
     assert not leaks(sealed.body)
@@ -61,7 +83,9 @@ def test_no_byte_of_reasoning_is_in_any_choice(data: st.DataObject, logprobs: bo
 
 @patient
 @given(marked(clean=True), st.booleans())
-def test_a_reply_that_hides_nothing_leaves_byte_for_byte(made: tuple[str, str], spaced: bool) -> None:
+def test_a_reply_that_hides_nothing_leaves_byte_for_byte(
+    made: tuple[str, str], spaced: bool
+) -> None:
     text, _ = made
     body = reply({"index": 0, "message": {"role": "assistant", "content": text, "reasoning_content": None}, "logprobs": spelled(text), "finish_reason": "stop"}, timings={"ms": 1.5})  # fmt: skip
     if spaced:
@@ -72,14 +96,21 @@ def test_a_reply_that_hides_nothing_leaves_byte_for_byte(made: tuple[str, str], 
 
 
 def test_log_probabilities_stay_behind_where_the_plan_does_not_grant_them() -> None:
-    body = reply({"index": 0, "message": {"role": "assistant", "content": "hi"}, "logprobs": spelled("hi")})
+    body = reply(
+        {"index": 0, "message": {"role": "assistant", "content": "hi"}, "logprobs": spelled("hi")}
+    )
     sealed = seal_reply(body, CHAT, TAGS)
     assert sealed is not None
     assert sealed.reply["choices"][0]["logprobs"] is None
 
 
 def test_legacy_log_probabilities_of_hidden_tokens_stay_behind() -> None:
-    logprobs = {"tokens": ["QX", "hi"], "token_logprobs": [-1, -1], "top_logprobs": None, "text_offset": [0, 2]}
+    logprobs = {
+        "tokens": ["QX", "hi"],
+        "token_logprobs": [-1, -1],
+        "top_logprobs": None,
+        "text_offset": [0, 2],
+    }
     body = reply({"index": 0, "text": "hi", "logprobs": logprobs})
     sealed = seal_reply(body, COMPLETIONS, TAGS, logprobs=True)
     assert sealed is not None
@@ -87,8 +118,13 @@ def test_legacy_log_probabilities_of_hidden_tokens_stay_behind() -> None:
 
 
 def test_parts_of_a_message_that_are_thoughts_stay_behind() -> None:
-    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "QX"}]}, {"type": "text", "text": "hi"}]
-    sealed = seal_reply(reply({"index": 0, "message": {"role": "assistant", "content": parts}}), CHAT, TAGS)
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "QX"}]},
+        {"type": "text", "text": "hi"},
+    ]
+    sealed = seal_reply(
+        reply({"index": 0, "message": {"role": "assistant", "content": parts}}), CHAT, TAGS
+    )
     assert sealed is not None
     assert sealed.reply["choices"][0]["message"]["content"] == [{"type": "text", "text": "hi"}]
 
@@ -103,7 +139,15 @@ def test_the_responses_api_hides_reasoning_items(hidden: str) -> None:
         {"type": "function_call", "call_id": "c", "name": "f", "arguments": f"<think>{hidden}</think>{{}}"},
         {"type": "novelty", "text": hidden},
     ]  # fmt: skip
-    body = orjson.dumps({"id": "r", "object": "response", "instructions": "Q is allowed", "output": output, "error": {"message": f"<think>{hidden}"}})
+    body = orjson.dumps(
+        {
+            "id": "r",
+            "object": "response",
+            "instructions": "Q is allowed",
+            "output": output,
+            "error": {"message": f"<think>{hidden}"},
+        }
+    )
     sealed = seal_reply(body, RESPONSES, TAGS, logprobs=True)
     assert sealed is not None
     assert sealed.reply.pop("instructions") == "Q is allowed"
@@ -114,16 +158,40 @@ def test_the_responses_api_hides_reasoning_items(hidden: str) -> None:
 @patient
 @given(HIDDEN, st.sampled_from(NAMES))
 def test_errors_hide_reasoning_too(hidden: str, name: str) -> None:
-    error = {"message": f"stopped at <think>{hidden}", "type": "server_error", "code": 500, name: hidden}
-    for body in ({"error": error}, {"object": "error", **error}, {"detail": [error]}, {"error": "x", name: [hidden]}):
+    error = {
+        "message": f"stopped at <think>{hidden}",
+        "type": "server_error",
+        "code": 500,
+        name: hidden,
+    }
+    for body in (
+        {"error": error},
+        {"object": "error", **error},
+        {"detail": [error]},
+        {"error": "x", name: [hidden]},
+    ):
         out = seal_error(orjson.dumps(body), TAGS)
         assert out is not None
-        assert (not leaks(out)) or name not in ("reasoning_content", "reasoning", "thinking", "thinking_blocks", "reasoning_details")
+        assert (not leaks(out)) or name not in (
+            "reasoning_content",
+            "reasoning",
+            "thinking",
+            "thinking_blocks",
+            "reasoning_details",
+        )
     out = seal_error(f"<p>oops <think>{hidden}</p>".encode(), TAGS)
     assert out == b"<p>oops "
 
 
-@pytest.mark.parametrize("body", [b'{"error":{"message":"no","type":"x","param":null,"code":"y"}}', b'{"detail":"Not Found"}', b"Internal Server Error", b'{ "object":"error", "message":"m" }'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error":{"message":"no","type":"x","param":null,"code":"y"}}',
+        b'{"detail":"Not Found"}',
+        b"Internal Server Error",
+        b'{ "object":"error", "message":"m" }',
+    ],
+)
 def test_plain_errors_leave_byte_for_byte(body: bytes) -> None:
     assert seal_error(body, TAGS) == body
 

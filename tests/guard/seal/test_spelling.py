@@ -14,11 +14,21 @@ patient = settings(deadline=None)
 
 
 def said(*tokens: str) -> dict[str, Any]:
-    return {"content": [{"token": t, "logprob": -0.5, "bytes": list(t.encode()), "top_logprobs": []} for t in tokens]}
+    return {
+        "content": [
+            {"token": t, "logprob": -0.5, "bytes": list(t.encode()), "top_logprobs": []}
+            for t in tokens
+        ]
+    }
 
 
 def by_byte(text: str) -> dict[str, Any]:
-    return {"content": [{"token": bytes([b]).decode("utf-8", "replace"), "logprob": 0, "bytes": [b]} for b in text.encode()]}
+    return {
+        "content": [
+            {"token": bytes([b]).decode("utf-8", "replace"), "logprob": 0, "bytes": [b]}
+            for b in text.encode()
+        ]
+    }
 
 
 @patient
@@ -27,7 +37,9 @@ def test_tokens_that_spell_the_text_hold_in_all_forms(tokens: list[str]) -> None
     text = "".join(tokens)
     assert Spelling(TAGS).holds(said(*tokens), text, ends=True)
     assert Spelling(TAGS).holds(said(*tokens)["content"], text, ends=True)
-    assert Spelling(TAGS).holds({"tokens": tokens, "token_logprobs": [0.0] * len(tokens)}, text, ends=True)
+    assert Spelling(TAGS).holds(
+        {"tokens": tokens, "token_logprobs": [0.0] * len(tokens)}, text, ends=True
+    )
     assert Spelling(TAGS).holds(by_byte(text), text, ends=True)
 
 

@@ -4,10 +4,10 @@ from collections import defaultdict
 from typing import Any
 
 import orjson
-from guard.reasoned import HIDDEN, chat_streams, chunk, event, leaks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from guard.reasoned import HIDDEN, chat_streams, chunk, event, leaks
 from limbeck.guard.seal.stream import MOST_HELD, SealedStream
 from limbeck.guard.seal.tags import Tags
 from limbeck.guard.sse import DONE, Events, payload
@@ -21,7 +21,10 @@ def sealed(stream: bytes, size: int | None = 1, path: str = CHAT, **more: Any) -
     """Seal a stream that arrives in pieces of `size` bytes."""
     seal = SealedStream(path, TAGS, **more)
     size = size or len(stream) or 1
-    return b"".join(seal.feed(stream[at : at + size]) for at in range(0, len(stream), size)) + seal.finish()
+    return (
+        b"".join(seal.feed(stream[at : at + size]) for at in range(0, len(stream), size))
+        + seal.finish()
+    )
 
 
 def texts(stream: bytes) -> dict[tuple[int, str], str]:
@@ -53,14 +56,18 @@ def test_no_byte_of_reasoning_leaves_a_stream_that_is_split_at_every_byte(
 
 @patient
 @given(chat_streams(), st.integers(2, 400))
-def test_nor_one_that_is_split_anywhere(made: tuple[bytes, dict[tuple[int, str], str]], size: int) -> None:
+def test_nor_one_that_is_split_anywhere(
+    made: tuple[bytes, dict[tuple[int, str], str]], size: int
+) -> None:
     stream, _ = made
     assert sealed(stream, size) == sealed(stream, 1)
 
 
 @patient
 @given(chat_streams(clean=True), st.integers(1, 400))
-def test_a_stream_that_hides_nothing_leaves_byte_for_byte(made: tuple[bytes, dict[tuple[int, str], str]], size: int) -> None:
+def test_a_stream_that_hides_nothing_leaves_byte_for_byte(
+    made: tuple[bytes, dict[tuple[int, str], str]], size: int
+) -> None:
     stream, _ = made
     assert sealed(stream, size, logprobs=True) == stream
 
@@ -88,7 +95,14 @@ def test_each_event_leaves_as_soon_as_nothing_of_it_can_be_hidden() -> None:
 
 def test_a_beginning_that_never_becomes_a_mark_does_not_hold_a_stream_for_ever() -> None:
     others = [event(chunk(1, {"content": "x"}))] * (3 * MOST_HELD)
-    stream = b"".join([event(chunk(0, {"content": "a <"})), *others, event(chunk(0, {"content": " b"})), b"data: [DONE]\n\n"])
+    stream = b"".join(
+        [
+            event(chunk(0, {"content": "a <"})),
+            *others,
+            event(chunk(0, {"content": " b"})),
+            b"data: [DONE]\n\n",
+        ]
+    )
     seal = SealedStream(CHAT, TAGS)
     early = seal.feed(stream[: len(stream) // 2])
     assert early
@@ -108,7 +122,10 @@ def test_an_answer_that_begins_inside_its_reasoning_is_hidden_up_to_the_mark() -
 
 
 def test_what_cannot_be_read_does_not_leave() -> None:
-    assert sealed(b"data: {QQ\n\ndata: [1]\n\n: " + b"Q" * 500 + b"\n\ndata: [DONE]\n\n") == b"data: [DONE]\n\n"
+    assert (
+        sealed(b"data: {QQ\n\ndata: [1]\n\n: " + b"Q" * 500 + b"\n\ndata: [DONE]\n\n")
+        == b"data: [DONE]\n\n"
+    )
 
 
 def test_the_usage_of_a_stream_is_noted() -> None:
@@ -127,7 +144,12 @@ def said(kind: str, **more: Any) -> bytes:
 @patient
 @given(HIDDEN, st.integers(1, 300))
 def test_the_responses_api_hides_reasoning_in_all_its_events(hidden: str, size: int) -> None:
-    thought = {"type": "reasoning", "id": "r", "summary": [{"type": "summary_text", "text": hidden}], "encrypted_content": hidden}
+    thought = {
+        "type": "reasoning",
+        "id": "r",
+        "summary": [{"type": "summary_text", "text": hidden}],
+        "encrypted_content": hidden,
+    }
     part = {"type": "output_text", "text": f"<think>{hidden}</think>yes", "annotations": []}
     item = {"type": "message", "id": "i", "role": "assistant", "content": [part]}
     text = {"item_id": "i", "content_index": 0}
@@ -152,7 +174,10 @@ def test_the_responses_api_hides_reasoning_in_all_its_events(hidden: str, size: 
     out = sealed(stream, size, RESPONSES, logprobs=True)
     assert not leaks(out)
     read = [orjson.loads(payload(one) or b"null") for one in Events().feed(out)]
-    assert "".join(one["delta"] for one in read if one["type"] == "response.output_text.delta") == "yes"
+    assert (
+        "".join(one["delta"] for one in read if one["type"] == "response.output_text.delta")
+        == "yes"
+    )
     (done,) = [one for one in read if one["type"] == "response.completed"]
     assert [item["type"] for item in done["response"]["output"]] == ["message"]
     assert done["response"]["output"][0]["content"][0]["text"] == "yes"
@@ -160,9 +185,17 @@ def test_the_responses_api_hides_reasoning_in_all_its_events(hidden: str, size: 
 
 def test_text_completions_are_sealed_too() -> None:
     def one(text: str) -> bytes:
-        return event({"id": "c", "object": "text_completion", "choices": [{"index": 0, "text": text, "logprobs": None}]})
+        return event(
+            {
+                "id": "c",
+                "object": "text_completion",
+                "choices": [{"index": 0, "text": text, "logprobs": None}],
+            }
+        )
 
-    out = sealed(one("a<thi") + one("nk>QXZ</think>") + one("b") + b"data: [DONE]\n\n", 3, COMPLETIONS)
+    out = sealed(
+        one("a<thi") + one("nk>QXZ</think>") + one("b") + b"data: [DONE]\n\n", 3, COMPLETIONS
+    )
     assert not leaks(out)
     shown = [orjson.loads(payload(e) or b"")["choices"][0]["text"] for e in Events().feed(out)[:-1]]
     assert "".join(shown) == "ab"

@@ -1,10 +1,12 @@
 """Marked text is hidden however it is cut."""
 
+import itertools
+
 import pytest
-from guard.reasoned import leaks, marked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from guard.reasoned import leaks, marked
 from limbeck.guard.seal.tags import PAIRS, Tags, Visible, visible
 
 TAGS = Tags()
@@ -13,11 +15,13 @@ patient = settings(deadline=None)
 
 @patient
 @given(marked(), st.lists(st.integers(0, 500), max_size=20))
-def test_what_is_outside_the_marks_is_seen_and_nothing_else(made: tuple[str, str], places: list[int]) -> None:
+def test_what_is_outside_the_marks_is_seen_and_nothing_else(
+    made: tuple[str, str], places: list[int]
+) -> None:
     whole, shown = made
     edges = [0, *sorted(place % (len(whole) + 1) for place in places), len(whole)]
     view = Visible(TAGS)
-    said = "".join(view.feed(whole[a:b]) for a, b in zip(edges, edges[1:], strict=False)) + view.finish()
+    said = "".join(view.feed(whole[a:b]) for a, b in itertools.pairwise(edges)) + view.finish()
     assert said == shown
     assert visible(TAGS, whole) == shown
 

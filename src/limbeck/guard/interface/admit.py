@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import orjson
 
 from limbeck.guard.interface import capability as may
-from limbeck.guard.interface.body import MAX_DEPTH, parse
+from limbeck.guard.interface.body import MAX_DEPTH
 from limbeck.guard.interface.endpoints import COMPLETIONS, EMBEDDINGS, Endpoint, Parameter
 from limbeck.guard.refusal import Refusal, wrong
 
@@ -58,23 +58,23 @@ class Admitted(NamedTuple):
 def admit(
     endpoint: Endpoint,
     raw: bytes,
+    request: dict[str, Any],
     granted: Set[str],
     models: Mapping[str, ServedModel],
     sealing: Sealing,
 ) -> Admitted | Refusal:
-    """Return the request as it may go on, or why it may not. Unknown models and parameters do not."""
-    request = parse(raw, max_depth=sealing.max_depth)
-    if type(request) is Refusal:
-        return request
-    assert type(request) is dict  # noqa: S101 (for the type checker; `type() is` narrows only one way)
+    """Return the request as it may go on, or why it may not. Unknown models and parameters do not.
+
+    `raw` is the body that `request` was parsed from.
+    """
     for name in endpoint.required:
         if request.get(name) is None:
             return Refusal(400, "missing_parameter", f"{name} must be given", name)
     extra = sealing.extra.get(endpoint.path)
     judged = _judge(request, endpoint, extra, granted, sealing)
-    if type(judged) is Refusal:
+    if isinstance(judged, Refusal):
         return judged
-    removed: list[str] = judged  # pyright: ignore[reportAssignmentType]
+    removed = judged
     model = models.get(request["model"])
     if model is None:
         return Refusal(
@@ -84,7 +84,7 @@ def admit(
             "model",
         )
     lead = _lead(request, endpoint, granted)
-    if type(lead) is Refusal:
+    if isinstance(lead, Refusal):
         return lead
     body = raw
     if removed or model.upstream != model.name:
@@ -99,7 +99,7 @@ def admit(
         body,
         endpoint.streams and request.get("stream") is True,
         tuple(removed),
-        lead,  # pyright: ignore[reportArgumentType]
+        lead,
     )
 
 
@@ -191,5 +191,8 @@ def _lead(
     if any(type(one) is not str for one in prompts):
         if may.REASONING in granted:
             return ()
-        return wrong("prompt", "text: your plan does not include 'reasoning', and token ids hide where it begins")
+        return wrong(
+            "prompt",
+            "text: your plan does not include 'reasoning', and token ids hide where it begins",
+        )
     return tuple(prompts)

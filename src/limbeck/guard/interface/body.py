@@ -19,7 +19,9 @@ def parse(raw: bytes, *, max_depth: int = MAX_DEPTH) -> dict[str, Any] | Refusal
     """
     try:
         value = orjson.loads(raw)
-    except ValueError as error:  # orjson's error; includes invalid UTF-8, NaN and its own depth limit
+    except (
+        ValueError
+    ) as error:  # orjson's error; includes invalid UTF-8, NaN and its own depth limit
         return Refusal(400, "invalid_json", f"the body must be JSON in UTF-8: {error}")
     if type(value) is not dict:
         return Refusal(400, "invalid_json", "the body must be one JSON object")

@@ -65,15 +65,11 @@ _text_part = fields({"type": _string, "text": _string}, ["text"])
 _part = by_type(
     {
         "text": _text_part,
-        "image_url": fields(
-            {"type": _string, "image_url": either(_image, _string)}, ["image_url"]
-        ),
+        "image_url": fields({"type": _string, "image_url": either(_image, _string)}, ["image_url"]),
         "input_audio": fields(
             {
                 "type": _string,
-                "input_audio": fields(
-                    {"data": _string, "format": text(16)}, ["data", "format"]
-                ),
+                "input_audio": fields({"data": _string, "format": text(16)}, ["data", "format"]),
             },
             ["input_audio"],
         ),

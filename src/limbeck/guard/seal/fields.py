@@ -13,9 +13,22 @@ from limbeck.guard.seal.tags import Tags, Visible
 Fields = dict[str, Any]
 Key = tuple[object, ...]
 
-_ALWAYS = frozenset({"id", "object", "created", "created_at", "model", "system_fingerprint", "service_tier"})
+_ALWAYS = frozenset(
+    {"id", "object", "created", "created_at", "model", "system_fingerprint", "service_tier"}
+)
 _COMPLETION = _ALWAYS | {"choices", "usage"}
-_CHOICE = frozenset({"index", "finish_reason", "stop_reason", "matched_stop", "text", "message", "delta", "logprobs"})
+_CHOICE = frozenset(
+    {
+        "index",
+        "finish_reason",
+        "stop_reason",
+        "matched_stop",
+        "text",
+        "message",
+        "delta",
+        "logprobs",
+    }
+)
 _MESSAGE = frozenset({"role", "content", "refusal", "tool_calls", "function_call", "annotations"})
 _CALL = frozenset({"id", "type", "index", "function"})
 _FUNCTION = frozenset({"name", "arguments"})
@@ -42,7 +55,9 @@ _OPEN_EVENTS = frozenset(
         "error",
     }
 )  # fmt: skip
-_ERROR = frozenset({"error", "object", "message", "type", "param", "code", "detail", "status", "request_id"})
+_ERROR = frozenset(
+    {"error", "object", "message", "type", "param", "code", "detail", "status", "request_id"}
+)
 _HIDDEN_NAME = re.compile(r"reasoning|think|thought|chain_of_thought", re.IGNORECASE)
 
 

@@ -64,7 +64,12 @@ def _tokens(logprobs: Any) -> list[bytes] | None:
 def _spelled_out(entries: Sequence[Any]) -> list[bytes] | None:
     tokens: list[bytes] = []
     for entry in entries:
-        if type(entry) is not dict or not entry.keys() <= {"token", "logprob", "bytes", "top_logprobs"}:
+        if type(entry) is not dict or not entry.keys() <= {
+            "token",
+            "logprob",
+            "bytes",
+            "top_logprobs",
+        }:
             return None
         token = _token(entry)
         if token is None:

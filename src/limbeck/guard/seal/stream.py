@@ -98,7 +98,9 @@ class SealedStream:
             return b""
         self._cut_held = True
         out = self._release()
-        self._cut_held = True  # what waits comes in a later event than the upstream's, so that one is rewritten
+        self._cut_held = (
+            True  # what waits comes in a later event than the upstream's, so that one is rewritten
+        )
         return out
 
     def _release(self) -> bytes:
@@ -151,6 +153,8 @@ def _says_something(chunk: dict[str, Any]) -> bool:
         if choice.get("finish_reason") is not None or choice.get("text"):
             return True
         delta = choice.get("delta")
-        if type(delta) is dict and any(delta.get(name) for name in ("role", "content", "refusal", "tool_calls")):
+        if type(delta) is dict and any(
+            delta.get(name) for name in ("role", "content", "refusal", "tool_calls")
+        ):
             return True
     return chunk.get("usage") is not None

@@ -102,7 +102,9 @@ class Exchange:
 class Connection(asyncio.Protocol):
     """A connection that carries one exchange at a time, and is lent again when the exchange is over."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, free: Free, lost: Free, between_s: float) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, free: Free, lost: Free, between_s: float
+    ) -> None:
         self.loop = loop
         self.used = 0
         self.idle_since = 0.0
@@ -171,7 +173,9 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange
-        if exchange is None or exchange.complete:  # nobody asked: whatever it is, it is nobody's reply
+        if (
+            exchange is None or exchange.complete
+        ):  # nobody asked: whatever it is, it is nobody's reply
             self.abort()
             return
         exchange.deadline = self.loop.time() + self._between_s
@@ -194,7 +198,11 @@ class Connection(asyncio.Protocol):
             if self._until_eof and exchange.started and exc is None:
                 exchange.complete = True
             else:
-                exchange.error = "the upstream broke its reply off" if exchange.started else "the upstream hung up"
+                exchange.error = (
+                    "the upstream broke its reply off"
+                    if exchange.started
+                    else "the upstream hung up"
+                )
             exchange.wake()
         self._transport = None
         self._lost(self)

@@ -81,6 +81,10 @@ def read_address(url: str) -> Address:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise GuardError(f"the upstream must be a URL like http://127.0.0.1:8000, got {url!r}")
     if parts.username or parts.password:
-        raise GuardError("the upstream's URL must not hold a password; its key comes from the environment")
+        raise GuardError(
+            "the upstream's URL must not hold a password; its key comes from the environment"
+        )
     base = parts.path.rstrip("/").removesuffix("/v1")
-    return Address(parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80), base)
+    return Address(
+        parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80), base
+    )

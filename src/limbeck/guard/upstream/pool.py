@@ -84,7 +84,9 @@ class Pool:
         try:
             return await asyncio.wait_for(self._open(), self._patience.connect_s)
         except OSError as error:
-            raise UpstreamError(f"the upstream cannot be reached: {error.strerror or error}") from None
+            raise UpstreamError(
+                f"the upstream cannot be reached: {error.strerror or error}"
+            ) from None
         except TimeoutError:
             raise UpstreamError(
                 f"the upstream took no connection within {self._patience.connect_s:g} s"

@@ -64,7 +64,9 @@ class Session:
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
 
-    async def send(self, method: str, path: str, headers: list[Header], body: bytes) -> SessionReply:
+    async def send(
+        self, method: str, path: str, headers: list[Header], body: bytes
+    ) -> SessionReply:
         """Send a request; return when the reply's headers are there."""
         session = self._session or self._open()
         try:
@@ -72,7 +74,9 @@ class Session:
                 session.request(
                     method,
                     self._origin + path,
-                    headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers],
+                    headers=[
+                        (name.decode("latin-1"), value.decode("latin-1")) for name, value in headers
+                    ],
                     data=body if body or method == "POST" else None,
                     allow_redirects=False,
                     proxy=self._proxy,
