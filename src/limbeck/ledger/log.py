@@ -25,6 +25,10 @@ SPACING_MS = 10_000
 Clock = Callable[[], int]
 
 
+class LedgerBusyError(LedgerError):
+    """Another process writes to the log."""
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """What a batch became; it is on the disk."""
@@ -399,7 +403,7 @@ def _alone(path: Path) -> Generator[None]:
     try:
         lock.__enter__()
     except RunError as error:
-        raise LedgerError(str(error)) from error
+        raise LedgerBusyError(str(error)) from error
     try:
         yield
     finally:

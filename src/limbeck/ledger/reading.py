@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.errors import LedgerError
-from limbeck.ledger.checkpoint import Checkpoint, read_checkpoint
 from limbeck.ledger.heads import ENTRY_BYTES
 from limbeck.ledger.merkle import (
     KEPT_LEVELS,
@@ -19,6 +18,7 @@ from limbeck.ledger.merkle import (
     root,
 )
 from limbeck.ledger.note import PublicKey, parse_key
+from limbeck.ledger.pseudonym import THE_LOG
 from limbeck.ledger.tables import connect_to_read
 
 
@@ -67,7 +67,7 @@ class Reading:
 
     def accounts(self) -> int:
         """Return how many accounts have records."""
-        return self._one("SELECT count(*) FROM account")[0]
+        return self._one("SELECT count(*) FROM account WHERE pseudonym <> ?", THE_LOG)[0]
 
     def last_checkpoint(self) -> str | None:
         """Return the newest checkpoint's note."""
@@ -87,10 +87,10 @@ class Reading:
         words = "SELECT note FROM checkpoint WHERE size > ? ORDER BY size LIMIT 1"
         return self._note(words, seq)
 
-    def checkpoints(self) -> Iterator[Checkpoint]:
-        """Yield all checkpoints that are kept, oldest first; their signatures are not checked here."""
+    def notes(self) -> Iterator[str]:
+        """Yield the notes of all checkpoints that are kept, oldest first."""
         for (note,) in self._db.execute("SELECT note FROM checkpoint ORDER BY size"):
-            yield read_checkpoint(note)[0]
+            yield note
 
     def pins(self) -> list[int]:
         """Return the places of the records that pin the heads of the accounts, in order."""
