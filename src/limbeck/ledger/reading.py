@@ -46,13 +46,13 @@ class Reading:
         found = self._db.execute("SELECT leaf FROM record WHERE seq = ?", (seq,)).fetchone()
         if found is None:
             raise LedgerError(f"the ledger has no record {seq}")
-        return found[0]
+        return _bytes(found[0])
 
     def leaves(self, start: int, end: int) -> Iterator[bytes]:
         """Yield the bytes of the records from start up to end, in order."""
         words = "SELECT leaf FROM record WHERE seq >= ? AND seq < ? ORDER BY seq"
         for (leaf,) in self._db.execute(words, (start, end)):
-            yield leaf
+            yield _bytes(leaf)
 
     def of_account(self, pseudonym: str, size: int) -> list[int]:
         """Return the places of an account's records among the first `size`, in order."""
@@ -143,6 +143,13 @@ class Reading:
     def _note(self, words: str, *values: object) -> str | None:
         found = self._db.execute(words, values).fetchone()
         return None if found is None else found[0]
+
+
+def _bytes(value: object) -> bytes:
+    """Return a record's bytes; SQLite keeps values of any type in any column."""
+    if not isinstance(value, bytes):
+        raise LedgerError("the ledger's file was altered: a record is not bytes")
+    return value
 
 
 @contextmanager
