@@ -69,13 +69,13 @@ def seal(
         elif commit_only:
             raise TraceError("--commit needs a file of prompts")
     if commit_only:
-        print(
+        typer.echo(
             f"committed to; when a later beacon is known: limbeck trace seal --out {out} --beacon TIME=VALUE"
         )
         return
     value, time = parse_beacon(beacon)
     made = seal_coins(out, beacon=value, beacon_time=time, keys=keys)
-    print(f"{len(made.coins)} coins in {out / 'coins.jsonl'}, root {made.root}")
+    typer.echo(f"{len(made.coins)} coins in {out / 'coins.jsonl'}, root {made.root}")
 
 
 def parse_beacon(text: str | None) -> tuple[str | None, datetime | None]:
@@ -158,7 +158,7 @@ def audit(
             progress=progress,
         )
     if as_json:
-        print(json.dumps(report))
+        typer.echo(json.dumps(report))
         return
     console = Console()
     for part in trace_tables(report):

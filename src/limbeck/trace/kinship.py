@@ -9,6 +9,7 @@ order of hidden units, has a p-value; it speaks of descent of weights, not of le
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -207,7 +208,7 @@ def overlap(a: str, b: str) -> float:
 
 def _pairs(text: str) -> set[tuple[str, str]]:
     found = re.findall(r"\w+", text.lower())
-    return set(zip(found, found[1:], strict=False))
+    return set(pairwise(found))
 
 
 def _unit_cosines(a_FD: Floats, b_FD: Floats) -> Floats:

@@ -16,6 +16,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -35,10 +36,13 @@ _EXAMPLE = re.compile(
     r"(?:for example|for instance|such as|like|e\.g\.)[,:]?\s+(?:an?|the)?\s*", re.IGNORECASE
 )
 _COMMON = frozenset(
-    "a about after all also an and any are as at be because been but by can could do does for from get had has have he "
-    "her his how i if in into is it its just like make many may more most much must my no not of on one only or other "
-    "our out over she should so some such than that the their them then there these they this those through to too up "
-    "us use used using very was we were what when where which while who will with without would you your".split()
+    """
+    a about after all also an and any are as at be because been but by can could do does for from
+    get had has have he her his how i if in into is it its just like make many may more most much
+    must my no not of on one only or other our out over she should so some such than that the their
+    them then there these they this those through to too up us use used using very was we were what
+    when where which while who will with without would you your
+    """.split()  # noqa: SIM905 - a list of a hundred strings reads worse
 )
 _STEM = 6
 """Letters of a word that count, so that endings do not."""
@@ -63,7 +67,7 @@ def content(text: str) -> Choice:
 def order(text: str) -> Choice:
     """Which point comes before which: pairs of the first meaning words of following sentences."""
     points = [found[0] for part in _SENTENCE.split(text) if (found := words(part))]
-    return frozenset(f"{a}>{b}" for a, b in zip(points, points[1:], strict=False))
+    return frozenset(f"{a}>{b}" for a, b in pairwise(points))
 
 
 def example(text: str) -> Choice:
