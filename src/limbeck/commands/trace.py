@@ -2,7 +2,10 @@
 
 import typer
 
+from limbeck.commands import trace_audit
+
 app = typer.Typer(
     help="Say whether a model was trained on another's answers, with a known error rate.",
     no_args_is_help=True,
 )
+trace_audit.register(app)
