@@ -21,6 +21,7 @@ LimbeckError                 one clear sentence for the user; the CLI prints it 
 ├── GuardError               a gateway, policy or traffic log that cannot be used; names the key or line
 │   ├── AccountError         an account, key, organisation, plan or use that is unknown or not allowed
 │   ├── StateError           the accounts' database or counters: cannot be reached, too old, or foreign
+│   │   └── LostError        a worker that was given up as lost while it lived; it joins anew
 │   └── UpstreamError        a model server behind the gateway that is away, too slow or breaks off
 ├── LedgerError              a record, proof, key or bundle that is missing, foreign or does not verify
 ├── TraceError               coins, a suspect or a reference that an audit cannot use
@@ -122,6 +123,10 @@ class UpstreamError(GuardError):
 
 class StateError(GuardError):
     """The accounts' database or counters cannot be reached, are older than allowed, or belong to another version."""
+
+
+class LostError(StateError):
+    """This worker was given up as lost while it lived, and its shares were taken back; it joins anew."""
 
 
 class LedgerError(LimbeckError):

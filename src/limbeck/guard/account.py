@@ -197,7 +197,8 @@ class Standing:
 
     `action` is in force; `proposed` is what the evidence asks for, which differs from it in shadow mode and while a
     block waits for its sign-off. `evidence` is the hash of the record that it rests on, `e_value` its weight.
-    After `expires` nothing is in force.
+    After `expires` nothing is in force. A user whom somebody vouched for is judged alone, whatever
+    the reseller's standing.
     """
 
     account: str
@@ -211,6 +212,7 @@ class Standing:
     because: tuple[Reason, ...] = ()
     expires: float | None = None
     signed_off_by: str | None = None
+    vouched_by: str | None = None
 
     def at(self, now: float) -> Action:
         """Return the action that is in force at a time."""
