@@ -2,10 +2,11 @@
 
 import typer
 
-from limbeck.commands import guard_ledger
+from limbeck.commands import guard_ledger, guard_serve
 
 app = typer.Typer(
     help="Serve a model behind a gateway that hardens it against distillation.",
     no_args_is_help=True,
 )
 guard_ledger.register(app)
+guard_serve.register(app)

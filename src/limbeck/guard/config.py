@@ -9,14 +9,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from limbeck.errors import GuardError
-from limbeck.guard.enforce import Mode
 from limbeck.guard.interface import shapes
 from limbeck.guard.interface.admit import Handling, Sealing, ServedModel
 from limbeck.guard.interface.body import MAX_DEPTH
 from limbeck.guard.interface.endpoints import ENDPOINTS, Parameter
 from limbeck.guard.seal.tags import PAIRS, Tags
 from limbeck.guard.server import Limits
-from limbeck.guard.setting import DEFAULT_APPEAL, Price, Setting
+from limbeck.guard.setting import Price, Setting
 from limbeck.guard.upstream.door import Patience
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -119,13 +118,10 @@ class LimitsTable(_Table):
 
 
 class LadderTable(_Table):
-    """What the ladder's rungs do on the data path."""
+    """What the ladder's rungs do on the data path; their rules are the accounts' (`limbeck guard rules`)."""
 
-    mode: Mode = Mode.ENFORCE
-    """`enforce` does what standings say, which the accounts' own shadow mode leaves at `allow`; `shadow` does only
-    what a named person signed."""
     slowed_per_minute: Count = 6
-    appeal: str = DEFAULT_APPEAL
+    """Requests a minute of an account whose pace was lowered, in each worker."""
 
 
 class WatchTable(_Table):
@@ -209,8 +205,12 @@ class GuardConfig(_Table):
         )
 
 
-def load_config(path: Path) -> GuardConfig:
+def load_config(path: Path, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> GuardConfig:
     """Read guard.toml.
+
+    Args:
+        path: The file.
+        overrides: Tables whose keys win over the file's, from the command line.
 
     Raises:
         GuardError: The file is missing or no TOML, or a key or value is none; names it and the known ones.
@@ -221,6 +221,8 @@ def load_config(path: Path) -> GuardConfig:
         raise GuardError(f"{path} cannot be read: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise GuardError(f"{path} is not TOML: {error}") from None
+    for name, table in (overrides or {}).items():
+        values[name] = {**values.get(name, {}), **table}
     return parse_config(values, str(path))
 
 
@@ -258,8 +260,6 @@ def setting_of(
         sealing=Sealing(table.unknown, table.beyond_plan, extra, table.bias_with_logprobs, table.max_depth),
         tags=Tags(table.reasoning_tags),
         prices={name: Price(one.prompt_price, one.completion_price) for name, one in config.models.items()},
-        mode=config.ladder.mode,
-        appeal=config.ladder.appeal,
         body_bytes=config.limits.body_bytes,
         reply_bytes=config.limits.reply_bytes,
         in_flight=config.limits.in_flight,

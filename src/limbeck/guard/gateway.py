@@ -17,6 +17,7 @@ from limbeck.guard.judge import UNKNOWN_KEY, Judge
 from limbeck.guard.record import encode
 from limbeck.guard.refusal import Refusal
 from limbeck.guard.respond import BrokenStreamError, respond
+from limbeck.guard.sanction import SanctionRules
 from limbeck.guard.setting import Price, Setting
 from limbeck.guard.upstream.door import Reply, Upstream
 
@@ -58,22 +59,26 @@ class Gateway:
         counters: Counters | None = None,
         ready: Ready = lambda: None,
         metrics: Callable[[], Awaitable[bytes]] | None = None,
+        rules: Callable[[], SanctionRules] = SanctionRules,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.accounts = accounts
         self.upstream = upstream
         self.counters = counters or Counters()
         self.draining = False
+        self.closed: Refusal | None = None
+        """What every request is answered while a part is away that must not be."""
         self._report = report
         self._ready = ready
         self._metrics = metrics
+        self._rules = rules
         self._clock = clock
         self.replace(setting)
 
     def replace(self, setting: Setting) -> None:
         """Judge requests by another setting from now on."""
         self._setting = setting
-        self._judge = Judge(setting, self.accounts, self._clock)
+        self._judge = Judge(setting, self.accounts, self._clock, self._rules)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -84,8 +89,9 @@ class Gateway:
             await self._aside(scope, send)
             return
         counters = self.counters
-        if counters.in_flight >= self._setting.in_flight:
-            await self._refuse(send, BUSY)
+        if self.closed is not None or counters.in_flight >= self._setting.in_flight:
+            counters.refused((self.closed or BUSY).code)
+            await self._refuse(send, self.closed or BUSY)
             return
         counters.in_flight += 1
         client = scope["client"]
@@ -220,6 +226,15 @@ class Gateway:
             refusal = Refusal(404, "unknown_path", f"{path[:128]!r} is no path of this server")
         self.counters.refused(refusal.code)
         await self._refuse(send, refusal)
+
+    async def _say_metrics(self, send: Send) -> None:
+        assert self._metrics is not None  # noqa: S101
+        try:
+            text = await self._metrics()
+        except (ConnectionError, TimeoutError):
+            await self._refuse(send, Refusal(503, "keeper_away", "the keeper is away", kind="server_error"))
+            return
+        await _say(send, text, [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])
 
     async def _say_ready(self, send: Send) -> None:
         lack = "the server is draining" if self.draining else self._ready()

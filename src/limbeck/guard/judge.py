@@ -14,6 +14,7 @@ from limbeck.guard.interface.admit import Sealing, admit
 from limbeck.guard.interface.body import parse
 from limbeck.guard.pace import Pace
 from limbeck.guard.refusal import Refusal
+from limbeck.guard.sanction import SanctionRules
 from limbeck.guard.setting import Price, Setting
 
 UNKNOWN_KEY = Refusal(
@@ -31,9 +32,16 @@ _FREE = Price()
 class Judge:
     """Judges requests by one setting; made anew when the setting is replaced."""
 
-    def __init__(self, setting: Setting, accounts: Accounts, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        setting: Setting,
+        accounts: Accounts,
+        clock: Callable[[], float],
+        rules: Callable[[], SanctionRules] = SanctionRules,
+    ) -> None:
         self._setting = setting
         self._accounts = accounts
+        self._rules = rules
         self._clock = clock
         sealing = setting.sealing
         self._reduced = Sealing(sealing.unknown, "drop", sealing.extra, max_depth=sealing.max_depth)
@@ -55,7 +63,7 @@ class Judge:
             holder = self._accounts.authenticate(ask.heads.key, self._clock())
         except StateError:
             return True  # it was admitted by what was known then; the next request is not
-        return holder is not None and in_force(holder, self._setting.mode) < Action.HOLD
+        return holder is not None and in_force(holder, self._rules().mode) < Action.HOLD
 
     def _who(self, ask: Ask) -> Refusal | None:
         assert ask.heads is not None  # noqa: S101
@@ -86,11 +94,11 @@ class Judge:
             ask.use = holder.use_for(model, ask.endpoint.path, ask.now)
             if ask.use is not None and not self._accounts.draw(ask.use, requests=1, now=ask.now):
                 ask.use = None
-        allowed = passage(holder, ask.use, setting.mode, setting.appeal)
+        allowed = passage(holder, ask.use, self._rules())
         if isinstance(allowed, Refusal):
             return allowed
         if allowed.slowed and (wait := self._pace.wait_s(holder.id, ask.now)) > 0:
-            return slowed(holder, math.ceil(wait), setting.slowed_per_minute, setting.appeal)
+            return slowed(holder, math.ceil(wait), setting.slowed_per_minute, self._rules())
         ask.granted, ask.reduced = allowed.granted, allowed.reduced
         sealing = self._reduced if allowed.reduced else setting.sealing
         admitted = admit(ask.endpoint, ask.raw, request, ask.granted, setting.models, sealing)

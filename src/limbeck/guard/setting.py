@@ -3,12 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from limbeck.guard.enforce import Mode
 from limbeck.guard.interface.admit import Sealing, ServedModel
 from limbeck.guard.seal.tags import Tags
-
-DEFAULT_APPEAL = "To object, write to the operator of this service and name your account."
-
 
 @dataclass(frozen=True, slots=True)
 class Price:
@@ -30,8 +26,6 @@ class Setting:
     sealing: Sealing = field(default_factory=Sealing)
     tags: Tags = field(default_factory=Tags)
     prices: Mapping[str, Price] = field(default_factory=dict)
-    mode: Mode = Mode.SHADOW
-    appeal: str = DEFAULT_APPEAL
     body_bytes: int = 20 * 1024 * 1024
     reply_bytes: int = 256 * 1024 * 1024
     in_flight: int = 4096
@@ -46,4 +40,4 @@ class Setting:
     """Where a proxy in front says whom a request is from; None trusts nobody but the socket."""
 
     def __repr__(self) -> str:
-        return f"Setting(models={sorted(self.models)}, mode={self.mode})"
+        return f"Setting(models={sorted(self.models)})"
