@@ -7,7 +7,7 @@ that somebody signed for. What that is worth to a student is measured in docs/gu
 from dataclasses import dataclass
 
 from limbeck.guard.decision import Action, Reason
-from limbeck.guard.memory import Memory
+from limbeck.guard.recollection import Memory
 from limbeck.guard.policy import Lane
 
 LEAST_REQUESTS = 8

@@ -9,14 +9,14 @@ import numpy as np
 
 from limbeck.errors import GuardError
 from limbeck.guard import lane
-from limbeck.guard.accounts import CLUSTER_BYTES, GROUPS, PACKED_BYTES, Account, Cluster, Resident
+from limbeck.guard.watched import CLUSTER_BYTES, GROUPS, PACKED_BYTES, Account, Cluster, Resident
 from limbeck.guard.decision import Action, Decision, Reason
 from limbeck.guard.evidence import calibration as calibrated
 from limbeck.guard.evidence.calibration import Calibration
 from limbeck.guard.evidence.checkpoints import due, nearest
 from limbeck.guard.features import NAMES, Asked, ask
-from limbeck.guard.memory import PACKED_BYTES as MEMORY_BYTES
-from limbeck.guard.memory import Memory, Vector
+from limbeck.guard.recollection import PACKED_BYTES as MEMORY_BYTES
+from limbeck.guard.recollection import Memory, Vector
 from limbeck.guard.observation import Observation
 from limbeck.guard.policy import DEFAULT, Finding, Policy, decide, load_policy
 from limbeck.guard.signals.links import links

@@ -8,8 +8,8 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from limbeck.guard.decision import Action
-from limbeck.guard.memory import PACKED_BYTES as MEMORY_BYTES
-from limbeck.guard.memory import Memory, Vector
+from limbeck.guard.recollection import PACKED_BYTES as MEMORY_BYTES
+from limbeck.guard.recollection import Memory, Vector
 
 GROUPS = 8
 """Groups that an account can belong to: one that changes its address every hour does not grow."""
