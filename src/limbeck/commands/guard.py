@@ -2,7 +2,7 @@
 
 import typer
 
-from limbeck.commands import guard_ledger, guard_serve
+from limbeck.commands import guard_ledger, guard_serve, guard_watch
 
 app = typer.Typer(
     help="Serve a model behind a gateway that hardens it against distillation.",
@@ -10,3 +10,4 @@ app = typer.Typer(
 )
 guard_ledger.register(app)
 guard_serve.register(app)
+guard_watch.register(app)
