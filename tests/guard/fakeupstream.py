@@ -118,14 +118,17 @@ def always(*pieces: bytes, pause: Callable[[], Awaitable[None]] | None = None) -
     return play
 
 
-def whole(body: bytes, status: str = "200 OK", headers: str = "content-type: application/json\r\n") -> bytes:
+def whole(
+    body: bytes, status: str = "200 OK", headers: str = "content-type: application/json\r\n"
+) -> bytes:
     """Return a reply with a length."""
-    return f"HTTP/1.1 {status}\r\n{headers}content-length: {len(body)}\r\n\r\n".encode("latin-1") + body
+    return (
+        f"HTTP/1.1 {status}\r\n{headers}content-length: {len(body)}\r\n\r\n".encode("latin-1")
+        + body
+    )
 
 
-STREAM_HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
-)
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
 
 
@@ -139,13 +142,41 @@ def completion(text: str = "Hello.", **more: Any) -> bytes:
     message = {"role": "assistant", "content": text}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
     usage = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
-    return orjson.dumps({"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage, **more})
+    return orjson.dumps(
+        {
+            "id": "c",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "m",
+            "choices": [choice],
+            "usage": usage,
+            **more,
+        }
+    )
 
 
 def delta(text: str, index: int = 0, **more: Any) -> bytes:
     """Return one event of a chat completion's stream."""
-    choice = {"index": index, "delta": {"content": text}, "logprobs": None, "finish_reason": None, **more}
-    return b"data: " + orjson.dumps({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}) + b"\n\n"
+    choice = {
+        "index": index,
+        "delta": {"content": text},
+        "logprobs": None,
+        "finish_reason": None,
+        **more,
+    }
+    return (
+        b"data: "
+        + orjson.dumps(
+            {
+                "id": "c",
+                "object": "chat.completion.chunk",
+                "created": 1,
+                "model": "m",
+                "choices": [choice],
+            }
+        )
+        + b"\n\n"
+    )
 
 
 async def drawn(asked: Asked) -> Pieces:
@@ -172,8 +203,12 @@ def _draw(rng: random.Random, *, stream: bool) -> tuple[str, list[str], bytes]:
         status = rng.choice(list(ERRORS))
         body = rng.choice(
             [
-                orjson.dumps({"error": {"message": "no", "type": "t", "param": None, "code": str(status)}}),
-                orjson.dumps({"object": "error", "message": "m", "type": "t", "param": None, "code": status}),
+                orjson.dumps(
+                    {"error": {"message": "no", "type": "t", "param": None, "code": str(status)}}
+                ),
+                orjson.dumps(
+                    {"object": "error", "message": "m", "type": "t", "param": None, "code": status}
+                ),
                 b'{ "detail" : "Not Found" }',
                 b"upstream said no",
                 b"",

@@ -63,7 +63,9 @@ async def running(
 ) -> AsyncGenerator[Running]:
     """Run a gateway before a fake upstream."""
     async with upstream(play) as fake:
-        pool = Pool(read_address(f"http://127.0.0.1:{fake.port}"), patience or Patience(), most=most)
+        pool = Pool(
+            read_address(f"http://127.0.0.1:{fake.port}"), patience or Patience(), most=most
+        )
         accounts = MemoryAccounts(holders or {KEY: holder_of("a")})
         frames: list[bytes] = []
         app = Gateway(setting or settings(), accounts, pool, report=frames.append)
@@ -73,7 +75,9 @@ async def running(
 
 
 @asynccontextmanager
-async def served(app: Gateway, limits: Limits | None = None) -> AsyncGenerator[tuple[int, uvicorn.Server]]:
+async def served(
+    app: Gateway, limits: Limits | None = None
+) -> AsyncGenerator[tuple[int, uvicorn.Server]]:
     """Serve an application with the protocol that the workers use."""
     protocol = type("Limited", (GuardedProtocol,), {"limits": limits or Limits()})
     config = uvicorn.Config(
@@ -144,7 +148,9 @@ class Client:
         await writer.drain()
         return await self.read(reader)
 
-    async def post(self, body: bytes, path: str = CHAT, key: str | None = KEY, **headers: str) -> Got:
+    async def post(
+        self, body: bytes, path: str = CHAT, key: str | None = KEY, **headers: str
+    ) -> Got:
         return await self.raw(request(body, path, key, **headers))
 
     async def get(self, path: str, key: str | None = KEY) -> Got:
@@ -155,7 +161,9 @@ class Client:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *lines = head.split("\r\n")[:-2]
         _, status, reason = first.split(" ", 2)
-        headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)]
+        headers = [
+            (name, value.strip()) for name, _, value in (line.partition(":") for line in lines)
+        ]
         got = Got(int(status), reason, headers, b"", True)
         if (got.header("transfer-encoding") or "").lower() == "chunked":
             await self._chunks(reader, got)
@@ -163,7 +171,12 @@ class Client:
             await self._length(reader, got, int(length))
         elif got.status != 204:
             got.body = await reader.read()
-        if not got.whole or (got.header("connection") or "").lower() == "close" or got.header("content-length") is None and got.header("transfer-encoding") is None:
+        if (
+            not got.whole
+            or (got.header("connection") or "").lower() == "close"
+            or got.header("content-length") is None
+            and got.header("transfer-encoding") is None
+        ):
             self.close()
         return got
 

@@ -24,16 +24,26 @@ def shape(got: Got) -> tuple[int, list[tuple[str, str]], bytes, bool]:
     return got.status, headers, got.body, got.whole
 
 
-@pytest.mark.parametrize("capabilities", [[], ["reasoning"], ["reasoning", "logprobs", "n"]], ids=["sealed", "reasoning", "more"])
+@pytest.mark.parametrize(
+    "capabilities",
+    [[], ["reasoning"], ["reasoning", "logprobs", "n"]],
+    ids=["sealed", "reasoning", "more"],
+)
 def test_thousands_of_replies_are_the_upstreams_own(capabilities: list[str]) -> None:
     async def compare() -> int:
         holders = {KEY: holder_of("a", Plan("p", capabilities=frozenset(capabilities)))}
-        async with running(drawn, holders=holders) as run, Client(run.port) as ours, Client(run.fake.port) as own:
+        async with (
+            running(drawn, holders=holders) as run,
+            Client(run.port) as ours,
+            Client(run.fake.port) as own,
+        ):
             for number in range(REPLIES // 3):
                 body = hello(user=str(number), stream=number % 2 == 0)
                 through, direct = await asyncio.gather(ours.post(body), own.post(body))
                 assert shape(through) == shape(direct), body
-                if direct.header("content-length") is not None and "stream" not in (direct.header("content-type") or ""):
+                if direct.header("content-length") is not None and "stream" not in (
+                    direct.header("content-type") or ""
+                ):
                     assert through.header("content-length") == direct.header("content-length")
         sent = [asked.body for asked in run.fake.asked]
         assert len(sent) == 2 * (REPLIES // 3)

@@ -13,23 +13,32 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     upstream: Annotated[
-        str | None, typer.Option(help="The model server: http://HOST:PORT, https://HOST or unix:PATH.")
+        str | None,
+        typer.Option(help="The model server: http://HOST:PORT, https://HOST or unix:PATH."),
     ] = None,
     config: Annotated[
         Path, typer.Option(help="The guard's settings; accounts and ledger are in the same folder.")
     ] = Path("guard/guard.toml"),
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes that serve. [default: 2]")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that serve. [default: 2]")
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Where to listen. [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65_535, help="[default: 8080]")] = None,
     admin_port: Annotated[
-        int | None, typer.Option(min=0, max=65_535, help="Metrics and administration. [default: port + 1]")
+        int | None,
+        typer.Option(min=0, max=65_535, help="Metrics and administration. [default: port + 1]"),
     ] = None,
 ) -> None:
     """Serve an OpenAI-compatible gateway in front of a model server, until Ctrl-C or SIGTERM."""
     from limbeck.guard.places import places_of
     from limbeck.guard.serve import serve as run
 
-    given: dict[str, Any] = {"workers": workers, "host": host, "port": port, "admin_port": admin_port}
+    given: dict[str, Any] = {
+        "workers": workers,
+        "host": host,
+        "port": port,
+        "admin_port": admin_port,
+    }
     server = {name: value for name, value in given.items() if value is not None}
     overrides: dict[str, dict[str, Any]] = {"server": server} if server else {}
     if upstream is not None:

@@ -5,7 +5,7 @@ No socket and no clock of its own: `keeper` calls it.
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,6 +24,8 @@ MOST_SPOOLED = 100_000
 MOST_REMEMBERED = 200_000
 SKETCHED = 4_096
 """Characters of a request's newest text under a sketch."""
+FLUSHES_A_SKIP = 40
+"""Flushes between two records of what an account's sample left out: about ten seconds."""
 SKETCHES_A_RECORD = 4_096
 """The ledger takes records of 1 MiB at the most."""
 
@@ -79,6 +81,7 @@ class Brain:
         self.decided: dict[str, int] = {}
         self.recorded = 0
         self.gaps = 0
+        self.sampled_out = 0
         self._watch = watch
         self._impose = impose
         self._secret = secret
@@ -88,6 +91,8 @@ class Brain:
         self._decisions: list[Decision] = []
         self._to_impose: list[tuple[Decision, str]] = []
         self._gap = 0
+        self._skips: dict[str, int] = {}
+        self._flushes = 0
         self._standing: OrderedDict[str, Action] = OrderedDict()
 
     @property
@@ -121,11 +126,19 @@ class Brain:
         self.gaps += count
         self._gap += count
 
+    def skip(self, counts: Mapping[str, int]) -> None:
+        """Note requests of a flood that were left out of the sample."""
+        skips = self._skips
+        for account, count in counts.items():
+            self.sampled_out += count
+            skips[account] = skips.get(account, 0) + count
+
     def flush(self, records: Records) -> None:
         """Record what is pending, then act on the decisions that are recorded now.
 
         While the ledger cannot be written, nothing new is acted on; what is pending waits.
         """
+        self._flushes += 1
         entries = self._entries()
         if entries:
             try:
@@ -162,7 +175,12 @@ class Brain:
     def _entries(self) -> list[Entry]:
         entries = [Entry("decision", one.account, _content(one)) for one in self._decisions]
         if self._gap:
-            entries.append(Entry("gap", None, {"requests": self._gap}))
+            entries.append(Entry("gap", None, {"requests": self._gap, "why": "no room"}))
+        if self._skips and self._flushes % FLUSHES_A_SKIP == 0:
+            entries += [
+                Entry("gap", account, {"requests": count, "why": "sampled"})
+                for account, count in self._skips.items()
+            ]
         for name, digests in self._digests.items():
             for start in range(0, len(digests), SKETCHES_A_RECORD):
                 part = digests[start : start + SKETCHES_A_RECORD]
@@ -178,13 +196,17 @@ class Brain:
         self._decisions.clear()
         self._digests.clear()
         self._digest_count = self._gap = 0
+        if self._flushes % FLUSHES_A_SKIP == 0:
+            self._skips.clear()
 
     def _act(self) -> None:
         while self._to_impose:
             decision, evidence = self._to_impose[0]
             try:
                 self._impose(decision, evidence)
-            except GuardError as error:  # the accounts' database is away: try again at the next flush
+            except (
+                GuardError
+            ) as error:  # the accounts' database is away: try again at the next flush
                 self.health.sanctions = str(error)
                 return
             self._to_impose.pop(0)
@@ -225,7 +247,8 @@ def _content(decision: Decision) -> dict[str, Any]:
         "e_value": _number(decision.e_value),
         "cluster": decision.cluster,
         "because": [
-            {"code": one.code, "value": _number(one.value), "detail": one.detail} for one in decision.because
+            {"code": one.code, "value": _number(one.value), "detail": one.detail}
+            for one in decision.because
         ],
         "indicators": {name: _number(value) for name, value in decision.indicators.items()},
     }

@@ -131,6 +131,11 @@ class WatchTable(_Table):
     """The policy file, relative to guard.toml; None: the one that comes with Limbeck."""
     when_away: WhenAway = "open"
     """While the keeper is away or behind: serve at the last known standing, or refuse with 503."""
+    burst: Count = 2_000
+    """Requests of an account that the signals all look at, saved up; see `per_s`."""
+    per_s: Annotated[float, Field(gt=0)] = 5.0
+    """What an account saves up a second. Of a flood beyond that, a random sample at this pace is looked at, and
+    the rest is counted."""
     queue_bytes: Bytes = 32 * 1024 * 1024
     """What one worker keeps for a keeper that is behind; beyond it requests become a counted gap."""
 
@@ -201,11 +206,19 @@ class GuardConfig(_Table):
         """Return what one connection may take."""
         one = self.limits
         return Limits(
-            one.header_bytes, one.header_count, one.header_s, one.body_s, one.write_s, one.idle_s, one.connections
+            one.header_bytes,
+            one.header_count,
+            one.header_s,
+            one.body_s,
+            one.write_s,
+            one.idle_s,
+            one.connections,
         )
 
 
-def load_config(path: Path, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> GuardConfig:
+def load_config(
+    path: Path, overrides: Mapping[str, Mapping[str, Any]] | None = None
+) -> GuardConfig:
     """Read guard.toml.
 
     Args:
@@ -239,7 +252,9 @@ def parse_config(values: Mapping[str, Any], where: str = "guard.toml") -> GuardC
 
 
 def setting_of(
-    config: GuardConfig, models: Mapping[str, ServedModel], environment: Mapping[str, str] = os.environ
+    config: GuardConfig,
+    models: Mapping[str, ServedModel],
+    environment: Mapping[str, str] = os.environ,
 ) -> Setting:
     """Return the configuration prepared for the data path.
 
@@ -257,9 +272,14 @@ def setting_of(
         extra.setdefault(one.path, {})[one.name] = _parameter(one)
     return Setting(
         models=models,
-        sealing=Sealing(table.unknown, table.beyond_plan, extra, table.bias_with_logprobs, table.max_depth),
+        sealing=Sealing(
+            table.unknown, table.beyond_plan, extra, table.bias_with_logprobs, table.max_depth
+        ),
         tags=Tags(table.reasoning_tags),
-        prices={name: Price(one.prompt_price, one.completion_price) for name, one in config.models.items()},
+        prices={
+            name: Price(one.prompt_price, one.completion_price)
+            for name, one in config.models.items()
+        },
         body_bytes=config.limits.body_bytes,
         reply_bytes=config.limits.reply_bytes,
         in_flight=config.limits.in_flight,
@@ -285,7 +305,9 @@ def _upstream_headers(
     if table.key_env is not None:
         key = environment.get(table.key_env)
         if not key:
-            raise GuardError(f"the environment must hold the upstream's key in {table.key_env}; it does not")
+            raise GuardError(
+                f"the environment must hold the upstream's key in {table.key_env}; it does not"
+            )
         headers.append((b"authorization", b"Bearer " + key.encode()))
     return tuple(headers)
 

@@ -60,6 +60,7 @@ class Gateway:
         ready: Ready = lambda: None,
         metrics: Callable[[], Awaitable[bytes]] | None = None,
         rules: Callable[[], SanctionRules] = SanctionRules,
+        looks: Callable[[str, float], bool] = lambda account, now: True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.accounts = accounts
@@ -72,6 +73,7 @@ class Gateway:
         self._ready = ready
         self._metrics = metrics
         self._rules = rules
+        self._looks = looks
         self._clock = clock
         self.replace(setting)
 
@@ -168,11 +170,14 @@ class Gateway:
             counters.cut += 1
         if ask.reservation is not None:
             self._settle(ask)
-        if (
-            ask.holder is not None
-            and ask.request is not None
-            and (ask.admitted is not None or ask.code in TELLING)
-        ):
+        self._tell(ask, seconds)
+
+    def _tell(self, ask: Ask, seconds: float) -> None:
+        """Hand the request to the signals, if they are to look at it."""
+        holder = ask.holder
+        if holder is None or ask.request is None:
+            return
+        if ask.code in TELLING or (ask.admitted is not None and self._looks(holder.id, ask.now)):
             self._report(encode(ask.facts(seconds), ask.raw))
 
     def _settle(self, ask: Ask) -> None:
@@ -232,7 +237,9 @@ class Gateway:
         try:
             text = await self._metrics()
         except (ConnectionError, TimeoutError):
-            await self._refuse(send, Refusal(503, "keeper_away", "the keeper is away", kind="server_error"))
+            await self._refuse(
+                send, Refusal(503, "keeper_away", "the keeper is away", kind="server_error")
+            )
             return
         await _say(send, text, [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])
 

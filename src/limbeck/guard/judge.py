@@ -23,9 +23,6 @@ UNKNOWN_KEY = Refusal(
 NO_USER = Refusal(
     400, "user_required", "requests of this account must name the user behind them, in the field user", "user"
 )  # fmt: skip
-REVOKED = Refusal(
-    401, "invalid_api_key", "the key was revoked, or its account stopped, while the request was under way"
-)  # fmt: skip
 _FREE = Price()
 
 

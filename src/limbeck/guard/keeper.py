@@ -23,7 +23,15 @@ Trace = Callable[[Facts], None]
 class Keeper:
     """Owns the socket that workers report to."""
 
-    def __init__(self, path: Path, brain: Brain, records: Records, *, log_requests: bool = False, trace: Trace | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        brain: Brain,
+        records: Records,
+        *,
+        log_requests: bool = False,
+        trace: Trace | None = None,
+    ) -> None:
         self.brain = brain
         self.tally = Tally()
         self._path = path
@@ -86,13 +94,17 @@ class Keeper:
             self.tally.end(worker)
             writer.close()
 
-    async def _take(self, worker: int, kind: bytes, data: bytes, writer: asyncio.StreamWriter) -> None:
+    async def _take(
+        self, worker: int, kind: bytes, data: bytes, writer: asyncio.StreamWriter
+    ) -> None:
         if kind == reporter.OBSERVATION:
             await self._observe(data)
         elif kind == reporter.COUNTERS:
             self.tally.update(worker, orjson.loads(data))
         elif kind == reporter.GAP:
             self.brain.miss(int(data))
+        elif kind == reporter.SKIPPED:
+            self.brain.skip(orjson.loads(data))
         elif kind == reporter.ASK:
             writer.write(reporter.answer_frame(reporter.ASK, self.metrics()))
 

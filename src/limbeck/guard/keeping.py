@@ -28,7 +28,9 @@ def run_keeper(config: GuardConfig, places: Places, listener: socket.socket) -> 
     ledger = places.ledger(config)
     keys = ledger_keys(ledger.parent, config.ledger.name)
     policy = places.policy(config)
-    watch = Watch.open(secret=keys.secret) if policy is None else Watch.open(policy, secret=keys.secret)
+    watch = (
+        Watch.open(secret=keys.secret) if policy is None else Watch.open(policy, secret=keys.secret)
+    )
     state = open_state(places.folder)
     try:
         with open_log(ledger, keys) as records:
@@ -36,7 +38,11 @@ def run_keeper(config: GuardConfig, places: Places, listener: socket.socket) -> 
                 watch, proposing(state), secret=keys.secret, sketches=config.ledger.sketches
             )
             keeper = Keeper(
-                places.keeper_socket, brain, records, log_requests=config.log.requests, trace=_trace(config)
+                places.keeper_socket,
+                brain,
+                records,
+                log_requests=config.log.requests,
+                trace=_trace(config),
             )
             asyncio.run(_run(keeper, listener))
     finally:
@@ -76,8 +82,12 @@ def _admin(keeper: Keeper) -> Starlette:
 
     async def readyz(request: Request) -> Response:
         health = keeper.brain.health
-        lacks = {part: why for part in ("ledger", "sanctions", "watch") if (why := getattr(health, part))}
-        return JSONResponse({"status": "not ready" if lacks else "ready", **lacks}, 503 if lacks else 200)
+        lacks = {
+            part: why for part in ("ledger", "sanctions", "watch") if (why := getattr(health, part))
+        }
+        return JSONResponse(
+            {"status": "not ready" if lacks else "ready", **lacks}, 503 if lacks else 200
+        )
 
     return Starlette(
         routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)]

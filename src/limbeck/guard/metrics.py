@@ -80,11 +80,15 @@ class _Families(Collector):
     def collect(self) -> Iterable[Metric]:
         """Yield every family."""
         total = self._total
-        requests = CounterMetricFamily("limbeck_requests", "Requests by endpoint and status", labels=["endpoint", "status"])
+        requests = CounterMetricFamily(
+            "limbeck_requests", "Requests by endpoint and status", labels=["endpoint", "status"]
+        )
         for path, status, count in total["requests"]:
             requests.add_metric([path, str(status)], count)
         yield requests
-        refusals = CounterMetricFamily("limbeck_refusals", "Requests that the gateway refused, by code", labels=["code"])
+        refusals = CounterMetricFamily(
+            "limbeck_refusals", "Requests that the gateway refused, by code", labels=["code"]
+        )
         for code, count in total["refusals"].items():
             refusals.add_metric([code], count)
         yield refusals
@@ -98,7 +102,9 @@ class _Families(Collector):
 
 
 def _histogram(total: Mapping[str, Any]) -> HistogramMetricFamily:
-    histogram = HistogramMetricFamily("limbeck_seconds", "Seconds from a request's headers to the end of its reply")
+    histogram = HistogramMetricFamily(
+        "limbeck_seconds", "Seconds from a request's headers to the end of its reply"
+    )
     buckets: list[tuple[str, float]] = []
     so_far = 0
     for edge, count in zip((*map(str, BUCKETS_S), "+Inf"), total["seconds"], strict=True):
@@ -109,12 +115,27 @@ def _histogram(total: Mapping[str, Any]) -> HistogramMetricFamily:
 
 
 def _of_the_brain(brain: Brain) -> Iterable[Metric]:
-    yield CounterMetricFamily("limbeck_observed", "Requests that the signals have seen", brain.observed)
-    yield CounterMetricFamily("limbeck_unseen", "Requests that no signal has seen: gaps", brain.gaps)
-    yield CounterMetricFamily("limbeck_skipped", "Requests that a signal could not take", brain.skipped)
-    yield CounterMetricFamily("limbeck_recorded", "Records in the ledger since the start", brain.recorded)
+    yield CounterMetricFamily(
+        "limbeck_observed", "Requests that the signals have seen", brain.observed
+    )
+    yield CounterMetricFamily(
+        "limbeck_unseen", "Requests that no signal has seen: gaps", brain.gaps
+    )
+    yield CounterMetricFamily(
+        "limbeck_sampled_out",
+        "Requests of floods that were left out of the sample",
+        brain.sampled_out,
+    )
+    yield CounterMetricFamily(
+        "limbeck_skipped", "Requests that a signal could not take", brain.skipped
+    )
+    yield CounterMetricFamily(
+        "limbeck_recorded", "Records in the ledger since the start", brain.recorded
+    )
     yield GaugeMetricFamily("limbeck_pending", "Records that wait for the ledger", brain.pending)
-    decided = CounterMetricFamily("limbeck_decisions", "Changes of what evidence asks for, by action", labels=["action"])
+    decided = CounterMetricFamily(
+        "limbeck_decisions", "Changes of what evidence asks for, by action", labels=["action"]
+    )
     for action, count in brain.decided.items():
         decided.add_metric([action], count)
     yield decided

@@ -21,21 +21,27 @@ COUNT_S = 1.0
 RETRY_S = 0.25
 HIGH_WATER = 4 * 1024 * 1024
 """Bytes that may wait in the socket; beyond them frames stay in the queue."""
-OBSERVATION, COUNTERS, GAP, ASK = b"o", b"c", b"g", b"m"
+OBSERVATION, COUNTERS, GAP, SKIPPED, ASK = b"o", b"c", b"g", b"s", b"m"
 BATCH_BYTES = 1024 * 1024
 
 
 class Reporter:
-    """Sends what was observed to the keeper. `put` never blocks; what has no room is counted as a gap.
+    """Sends what was observed to the keeper. `put` never blocks; what has no room is counted as a gap."""
 
-    `behind` says since when the keeper has been away, None while it listens.
-    """
-
-    def __init__(self, path: Path, counters: Counters, *, queue_bytes: int, news: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        counters: Counters,
+        *,
+        queue_bytes: int,
+        news: Callable[[bytes], None],
+        skipped: Callable[[], dict[str, int]] = dict,
+    ) -> None:
         self._path = path
         self._counters = counters
         self._most = queue_bytes
         self._news = news
+        self._skipped = skipped
         self._queue: deque[bytes] = deque()
         self._bytes = 0
         self._gap = 0
@@ -130,6 +136,8 @@ class Reporter:
             writer.write(_frame(OBSERVATION, b"".join(batch)))
 
     def _count(self, writer: asyncio.StreamWriter) -> None:
+        if skipped := self._skipped():
+            writer.write(_frame(SKIPPED, orjson.dumps(skipped)))
         writer.write(_frame(COUNTERS, orjson.dumps(self._counters.snapshot())))
 
     async def _hear(self, reader: asyncio.StreamReader) -> None:

@@ -18,8 +18,8 @@ from limbeck.guard.sse import Events, payload
 from limbeck.guard.upstream.door import Reply
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-LOOK_S = 1.0
-"""How often a stream is asked whether its key is still in force."""
+LOOK_S = 0.5
+"""How often a request under way is asked whether its key is still in force."""
 REMOVED = b"x-limbeck-removed"
 """The reply header that names the parameters that were left out of the request."""
 UNREADABLE = Refusal(
@@ -28,6 +28,12 @@ UNREADABLE = Refusal(
     "the model server's reply could not be read, so nothing can be said of what it holds; it was not passed on",
     kind="server_error",
 )  # fmt: skip
+
+REVOKED = Refusal(
+    401,
+    "invalid_api_key",
+    "the key was revoked, or its account stopped, while the request was under way",
+)
 
 
 class BrokenStreamError(Exception):
@@ -99,12 +105,8 @@ async def respond(
     sealed = _sealed(ask, body, reply.status, setting)
     if sealed is None:
         return UNREADABLE
-    if not welcome(ask):
-        return Refusal(
-            401,
-            "invalid_api_key",
-            "the key or its account was stopped while the request was under way",
-        )
+    if time.perf_counter() - ask.begun > LOOK_S and not welcome(ask):
+        return REVOKED
     headers = _headers(ask, reply)
     ask.status = reply.status
     ask.served = reply.status < 400

@@ -19,6 +19,8 @@ SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 STABLE_S = 5.0
 """A child that lived for so long is started again at once; one that died sooner waits a second."""
 GRACE_S = 5.0
+KEEPER_NICENESS = 5
+"""Requests come before the signals that look back on them."""
 BACKLOG = 2048
 
 
@@ -43,10 +45,18 @@ def serve(places: Places) -> None:
     read_address(config.upstream.url or "")
     listeners = [_listen(config.server.host, config.server.port, reuse=True)]
     port = listeners[0].getsockname()[1]
-    listeners += [_listen(config.server.host, port, reuse=True) for _ in range(config.server.workers - 1)]
+    listeners += [
+        _listen(config.server.host, port, reuse=True) for _ in range(config.server.workers - 1)
+    ]
     admin_port = port + 1 if config.server.admin_port is None else config.server.admin_port
     admin = _listen(config.server.host, admin_port, reuse=False)
-    log("listening", host=config.server.host, port=port, admin_port=admin.getsockname()[1], workers=len(listeners))
+    log(
+        "listening",
+        host=config.server.host,
+        port=port,
+        admin_port=admin.getsockname()[1],
+        workers=len(listeners),
+    )
     Supervisor(config, places, listeners, admin).run()
 
 
@@ -54,7 +64,11 @@ class Supervisor:
     """Owns the children. It imports what they share before they are forked, so that they share its memory too."""
 
     def __init__(
-        self, config: GuardConfig, places: Places, listeners: list[socket.socket], admin: socket.socket
+        self,
+        config: GuardConfig,
+        places: Places,
+        listeners: list[socket.socket],
+        admin: socket.socket,
     ) -> None:
         self._config = config
         self._places = places
@@ -63,7 +77,8 @@ class Supervisor:
         self._stopping = False
         self._keeper = Child("keeper", self._keep)
         self._workers = [
-            Child(f"worker {place}", lambda place=place: self._work(place)) for place in range(len(listeners))
+            Child(f"worker {place}", lambda place=place: self._work(place))
+            for place in range(len(listeners))
         ]
 
     def run(self) -> None:
@@ -119,8 +134,14 @@ class Supervisor:
         except LimbeckError as error:
             log("reload_refused", why=str(error))
             return
-        if config.server != self._config.server or config.ledger.folder != self._config.ledger.folder:
-            log("reload_partial", why="[server] and ledger.folder hold until the guard is started anew")
+        if (
+            config.server != self._config.server
+            or config.ledger.folder != self._config.ledger.folder
+        ):
+            log(
+                "reload_partial",
+                why="[server] and ledger.folder hold until the guard is started anew",
+            )
         self._config = config
         for child in self._workers:
             self._signal(child, signal.SIGHUP)
@@ -159,6 +180,7 @@ class Supervisor:
     def _keep(self) -> None:
         from limbeck.guard.keeping import run_keeper
 
+        os.nice(KEEPER_NICENESS)
         for listener in self._listeners:
             listener.close()
         run_keeper(self._config, self._places, self._admin)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from limbeck.guard.interface.admit import Sealing, ServedModel
 from limbeck.guard.seal.tags import Tags
 
+
 @dataclass(frozen=True, slots=True)
 class Price:
     """What a thousand tokens cost, in millionths of the operator's currency unit."""

@@ -31,7 +31,9 @@ def tracing(table: TelemetryTable, exporter: SpanExporter | None = None) -> Call
         sampler=ParentBasedTraceIdRatio(table.share),
         resource=Resource.create({"service.name": "limbeck-guard"}),
     )
-    provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter(endpoint=table.endpoint)))
+    provider.add_span_processor(
+        BatchSpanProcessor(exporter or OTLPSpanExporter(endpoint=table.endpoint))
+    )
     tracer = provider.get_tracer("limbeck.guard")
     propagator = TraceContextTextMapPropagator()
 

@@ -22,6 +22,7 @@ from limbeck.guard.logs import log
 from limbeck.guard.places import Places
 from limbeck.guard.refusal import Refusal
 from limbeck.guard.reporter import Reporter
+from limbeck.guard.sampler import Sampler
 from limbeck.guard.server import GuardedProtocol, sweep_forever
 from limbeck.guard.state.home import open_state
 from limbeck.guard.state.shared import SharedAccounts
@@ -48,8 +49,14 @@ class Worker:
         self._models: dict[str, ServedModel] = served_models(config)
         self._ledger: str | None = None
         counters = Counters()
+        share, workers = config.watch, config.server.workers
+        sampler = Sampler(-(-share.burst // workers), share.per_s / workers)
         self.reporter = Reporter(
-            places.keeper_socket, counters, queue_bytes=config.watch.queue_bytes, news=self._hear
+            places.keeper_socket,
+            counters,
+            queue_bytes=share.queue_bytes,
+            news=self._hear,
+            skipped=sampler.skipped,
         )
         self.app = Gateway(
             setting_of(config, self._models),
@@ -60,6 +67,7 @@ class Worker:
             ready=self._lack,
             metrics=self._metrics,
             rules=lambda: accounts.rules,
+            looks=sampler.looks,
         )
 
     async def run(self, listener: socket.socket) -> None:
@@ -110,7 +118,9 @@ class Worker:
         while not self._models:
             setting = setting_of(self._config, {})
             try:
-                self._models = await listed_models(self.app.upstream, list(setting.upstream_headers))
+                self._models = await listed_models(
+                    self.app.upstream, list(setting.upstream_headers)
+                )
             except UpstreamError as error:
                 if not complained:
                     log("waiting_for_upstream", why=str(error))
@@ -131,8 +141,10 @@ class Worker:
             lack = f"nothing can be recorded at the moment: {self._ledger}"
         elif not self.reporter.connected and self._config.watch.when_away == "closed":
             lack = "the keeper is away"
-        self.app.closed = None if lack is None else Refusal(
-            503, "part_away", lack, kind="server_error", retry_after_s=1
+        self.app.closed = (
+            None
+            if lack is None
+            else Refusal(503, "part_away", lack, kind="server_error", retry_after_s=1)
         )
 
     def _lack(self) -> str | None:
@@ -152,7 +164,9 @@ def run_worker(config: GuardConfig, places: Places, listener: socket.socket) -> 
     """Be a worker; return when it was told to stop and all requests are done."""
     import uvloop
 
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)  # what it says, our own lines say
+    logging.getLogger("uvicorn.error").setLevel(
+        logging.CRITICAL + 1
+    )  # what it says, our own lines say
     state = open_state(places.folder)
     try:
         accounts = SharedAccounts(state).start()

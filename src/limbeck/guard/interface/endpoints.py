@@ -110,6 +110,21 @@ _message = by_type(
     },
     key="role",
 )
+_PLAIN_ROLES = frozenset({"system", "developer", "user"})
+
+
+def _any_message(value: Any) -> str | None:
+    """Accept a message; nearly all are a role and a text, which takes no table to see."""
+    if (
+        type(value) is dict
+        and len(value) == 2
+        and type(value.get("content")) is str
+        and value.get("role") in _PLAIN_ROLES
+    ):
+        return None
+    return _message(value)
+
+
 _function = fields(
     {
         "name": text(256),
@@ -155,7 +170,7 @@ CHAT = Endpoint(
     "/v1/chat/completions",
     {
         "model": _model,
-        "messages": Parameter(list_of(_message, MAX_MESSAGES, 1)),
+        "messages": Parameter(list_of(_any_message, MAX_MESSAGES, 1)),
         **_SAMPLING,
         "max_tokens": Parameter(integer(0, MAX_TOKENS)),
         "max_completion_tokens": Parameter(integer(0, MAX_TOKENS)),

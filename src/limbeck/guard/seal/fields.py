@@ -353,6 +353,9 @@ class Scrubber:
 
     def _at_once(self, key: Key, text: str) -> str:
         """Clean a text that is there from its beginning to its end."""
+        if self._within is None and not self._tags.first.search(text):
+            self._as_it_came = True
+            return text
         view = Visible(self._tags, self._start(key))
         shown = view.feed(text)
         shown += view.finish()
