@@ -63,7 +63,9 @@ async def upstream(play: Play) -> AsyncGenerator[FakeUpstream]:
                 fake.asked.append(asked)
                 if not await _write(fake, play(asked), reader, writer):
                     break
-        except (ConnectionError, asyncio.CancelledError):
+        except ConnectionError:
+            fake.left += 1
+        except asyncio.CancelledError:
             pass
         finally:
             writer.close()

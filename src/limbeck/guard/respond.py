@@ -64,10 +64,10 @@ class PlainStream:
         """Return nothing: all is gone already."""
         return b""
 
-    @property
-    def between(self) -> bool:
-        """Whether the stream is between two events."""
-        return not self._events.rest
+    def whole(self, out: bytes) -> int | None:
+        """Return how much of the last chunk ends with an event, None if no event ended in it."""
+        kept = len(out) - len(self._events.rest)
+        return kept if kept > 0 else None
 
     def _note(self, event: bytes) -> None:
         try:
@@ -198,37 +198,26 @@ async def _pipe(
     welcome: Callable[[Ask], bool],
 ) -> None:
     look = time.monotonic() + LOOK_S
+    stopping = False
     try:
         while chunk := await reply.chunk():
             out = stream.feed(chunk)
+            if not stopping and time.monotonic() > look:
+                stopping = not welcome(ask)
+                look = time.monotonic() + LOOK_S
+            if stopping and (end := stream.whole(out)) is not None:
+                await _stop(ask, out[:end], send)
             if out:
                 await send({"type": "http.response.body", "body": out, "more_body": True})
-            if time.monotonic() > look and _between(stream):
-                if not welcome(ask):
-                    await _stop(ask, send)
-                look = time.monotonic() + LOOK_S
     except UpstreamError as error:
         ask.code = "upstream_broke_off"
         raise BrokenStreamError(str(error)) from None
     await send({"type": "http.response.body", "body": stream.finish(), "more_body": False})
 
 
-def _between(stream: SealedStream | PlainStream) -> bool:
-    """Say whether what was sent ends with an event; a sealed stream only ever sends whole ones."""
-    return stream.between if isinstance(stream, PlainStream) else True
-
-
-async def _stop(ask: Ask, send: Send) -> None:
+async def _stop(ask: Ask, last: bytes, send: Send) -> None:
     """Tell the client why its stream ends here, as an event, and end it improperly."""
-    refusal = Refusal(
-        401, "invalid_api_key", "the key or its account was stopped while the request was under way"
-    )
-    ask.code = refusal.code
-    await send(
-        {
-            "type": "http.response.body",
-            "body": b"data: " + refusal.body + b"\n\n",
-            "more_body": True,
-        }
-    )
-    raise BrokenStreamError(refusal.message)
+    ask.code = REVOKED.code
+    said = last + b"data: " + REVOKED.body + b"\n\n"
+    await send({"type": "http.response.body", "body": said, "more_body": True})
+    raise BrokenStreamError(REVOKED.message)

@@ -71,7 +71,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.parser.feed_data(data)
         except httptools.HttpParserError:
             if not self._over:
-                self.send_400_response("the request is not HTTP/1.1 as RFC 9112 has it")
+                self.send_400_response("the request is not well-formed HTTP, as RFC 9112 has it")
         except httptools.HttpParserUpgrade:
             pass  # answered in on_headers_complete
 

@@ -47,6 +47,10 @@ class SealedStream:
             return self._event(events[0])
         return b"".join([self._event(event) for event in events])
 
+    def whole(self, out: bytes) -> int:
+        """Return how much of the last output ends with an event: all of it."""
+        return len(out)
+
     def finish(self) -> bytes:
         """Return what may leave at a clean end; the beginning of an event that never came does not."""
         return self._flush()
