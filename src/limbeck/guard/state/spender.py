@@ -192,7 +192,9 @@ class Spender:
                     lease.slot = self._counters.claim(grant.lease, lease.charged)
             elif grant.left < want.need:
                 lease.room = max(grant.left, 0)
-                lease.spent = grant.elsewhere <= 0 and not lease.opens
+                lease.spent = grant.elsewhere <= 0 and not (
+                    lease.opens and lease.kind
+                )  # requests stay
                 lease.asks_after = at + (_ASK_SPENT_S if lease.spent else _ASK_AGAIN_S)
                 refusal = refusal or _refusal(lease, now, at)
         return refusal
