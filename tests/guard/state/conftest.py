@@ -88,7 +88,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Databa
 
 
 @pytest.fixture
-def make_state(tmp_path: Path) -> MakeState:
+def make_state(tmp_path: Path) -> Generator[MakeState]:
     """Open guard's folders with a table [state] of one's own."""
 
     def make(clock: Callable[[], float], **settings: object) -> State:
@@ -96,9 +96,13 @@ def make_state(tmp_path: Path) -> MakeState:
         folder.mkdir()
         lines = [f"{k} = {v!r}".replace("'", '"') for k, v in settings.items()]
         (folder / "guard.toml").write_text("[state]\n" + "\n".join(lines), "utf-8")
-        return init_state(folder, clock)
+        opened.append(init_state(folder, clock))
+        return opened[-1]
 
-    return make
+    opened: list[State] = []
+    yield make
+    for state in opened:
+        state.close()
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "redis"])
