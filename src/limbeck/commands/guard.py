@@ -2,7 +2,11 @@
 
 import typer
 
+from limbeck.commands import guard_accounts, guard_sanctions
+
 app = typer.Typer(
     help="Serve a model behind a gateway that hardens it against distillation.",
     no_args_is_help=True,
 )
+guard_accounts.register(app)
+guard_sanctions.register(app)
