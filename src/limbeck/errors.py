@@ -20,6 +20,7 @@ LimbeckError                 one clear sentence for the user; the CLI prints it 
 ├── JudgeError               a judge that cannot be named, or answers that cannot be compared
 ├── GuardError               a gateway, policy or traffic log that cannot be used; names the key or line
 │   ├── AccountError         an account, key, organisation, plan or use that is unknown or not allowed
+│   │   └── NoSuchError      one that nobody made
 │   ├── StateError           the accounts' database or counters: cannot be reached, too old, or foreign
 │   │   └── LostError        a worker that was given up as lost while it lived; it joins anew
 │   └── UpstreamError        a model server behind the gateway that is away, too slow or breaks off
@@ -115,6 +116,10 @@ class GuardError(LimbeckError):
 
 class AccountError(GuardError):
     """An account, key, organisation, plan or declared use that is unknown, or that may not do what was asked."""
+
+
+class NoSuchError(AccountError):
+    """An id that nobody has."""
 
 
 class UpstreamError(GuardError):

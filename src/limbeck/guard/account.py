@@ -205,7 +205,7 @@ class Standing:
     user: str = ""
     action: Action = Action.ALLOW
     proposed: Action = Action.ALLOW
-    since: float = 0.0
+    since: float | None = None
     clause: str = ""
     evidence: str = ""
     e_value: float = 1.0

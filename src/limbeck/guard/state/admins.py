@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import sqlalchemy as sa
 
-from limbeck.errors import AccountError
+from limbeck.errors import AccountError, NoSuchError
 from limbeck.guard.secret import Pepper
 from limbeck.guard.state.identifier import person
 from limbeck.guard.state.keys import draw_secret, key_id
@@ -78,7 +78,7 @@ def revoke_admin(change: Writing, id: str) -> Admin:
     """
     known = admin(change.connection, id)
     if known is None:
-        raise AccountError(f"there is no admin key {id!r}: limbeck guard admin list shows them")
+        raise NoSuchError(f"there is no admin key {id!r}: limbeck guard admin list shows them")
     change.connection.execute(sa.update(table).filter_by(id=id).values(revoked=change.now))
     change.remember("admin key revoked", detail={"key": id})
     return replace(known, revoked=change.now)

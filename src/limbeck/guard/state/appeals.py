@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from limbeck.errors import AccountError
+from limbeck.errors import AccountError, NoSuchError
 from limbeck.guard import sanction
 from limbeck.guard.account import Appeal, AppealState
 from limbeck.guard.sanction import SanctionRules
@@ -82,7 +82,7 @@ def appeal(connection: sa.Connection, id: str) -> Appeal:
     """
     row = connection.execute(sa.select(table).filter_by(id=id)).mappings().first()
     if row is None:
-        raise AccountError(f"there is no appeal {id!r}: limbeck guard appeal list shows them")
+        raise NoSuchError(f"there is no appeal {id!r}: limbeck guard appeal list shows them")
     return records.appeal(row)
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from limbeck.errors import AccountError
+from limbeck.errors import AccountError, NoSuchError
 from limbeck.guard.account import BlockEntry, BlockKind
 from limbeck.guard.state import records
 from limbeck.guard.state.identifier import drawn, person
@@ -70,7 +70,7 @@ def block_entry(connection: sa.Connection, id: str) -> BlockEntry:
     """
     row = connection.execute(sa.select(table).filter_by(id=id)).mappings().first()
     if row is None:
-        raise AccountError(f"there is no block {id!r}: limbeck guard block list shows them")
+        raise NoSuchError(f"there is no block {id!r}: limbeck guard block list shows them")
     return records.block(row)
 
 

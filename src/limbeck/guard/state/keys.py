@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 
-from limbeck.errors import AccountError
+from limbeck.errors import AccountError, NoSuchError
 from limbeck.guard.account import Key
 from limbeck.guard.secret import Pepper
 from limbeck.guard.state import records
@@ -117,7 +117,7 @@ def key(connection: sa.Connection, id: str) -> Key:
     row = connection.execute(sa.select(table).filter_by(id=id)).mappings().first()
     if row is None:
         shown = repr(id) if len(id) <= ID_LENGTH + len(PREFIX) else "that"
-        raise AccountError(f"there is no key {shown}: limbeck guard key list shows their ids")
+        raise NoSuchError(f"there is no key {shown}: limbeck guard key list shows their ids")
     return records.key(row)
 
 

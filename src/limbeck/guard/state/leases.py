@@ -42,8 +42,8 @@ class Want:
 class Grant:
     """What it gets: `amount` in the lease of that id. None is granted unless all that were asked for together are.
 
-    `left` is what the budget still holds, whoever asks; `elsewhere` what other workers hold and have not
-    reported as charged, so that some of it may come back.
+    `left` is what the budget still holds, whoever asks; `elsewhere` what other leases hold and was
+    not reported as charged, so that some of it may come back.
     """
 
     lease: int
@@ -110,6 +110,10 @@ class LeaseStore(Protocol):
 
     def prune(self, now: float) -> None:
         """Forget meters of windows that ended long ago."""
+        ...
+
+    def shut(self) -> None:
+        """Close the connections."""
         ...
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from limbeck.errors import AccountError
+from limbeck.errors import AccountError, NoSuchError
 from limbeck.guard.account import Organisation
 from limbeck.guard.state import records
 from limbeck.guard.state.identifier import chosen
@@ -72,7 +72,7 @@ def organisation(connection: sa.Connection, id: str) -> Organisation:
     """
     found = find_organisation(connection, id)
     if found is None:
-        raise AccountError(f"there is no organisation {id!r}: limbeck guard org list shows them")
+        raise NoSuchError(f"there is no organisation {id!r}: limbeck guard org list shows them")
     return found
 
 

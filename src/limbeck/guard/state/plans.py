@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from limbeck.errors import AccountError
+from limbeck.errors import AccountError, NoSuchError
 from limbeck.guard.account import Budget, Measure, Plan, Window
 from limbeck.guard.state import records
 from limbeck.guard.state.identifier import chosen
@@ -81,7 +81,7 @@ def plan(connection: sa.Connection, id: str) -> Plan:
     """
     found = find_plan(connection, id)
     if found is None:
-        raise AccountError(f"there is no plan {id!r}: limbeck guard plan list shows them")
+        raise NoSuchError(f"there is no plan {id!r}: limbeck guard plan list shows them")
     return found
 
 

@@ -19,7 +19,7 @@ class Lease:
 
     `id` is 0 until something was granted. `slot` is its place in the counters, None without one. `opens` counts
     reservations that may still change it. Until `asks_after` (by the steady clock) it is no use to ask for more than
-    `room`; `spent` tells that others hold nothing that may come back.
+    `room`, which the store had left; `spent` tells that nobody holds anything that may come back.
     """
 
     meter: Meter

@@ -226,6 +226,10 @@ class RedisLeases:
     def prune(self, now: float) -> None:
         """Do nothing: a holder's old meters go when a new one begins."""
 
+    def shut(self) -> None:
+        """Close the connections."""
+        self._redis.close()
+
     def _run(self, script: str, worker: str, *arguments: object) -> Any:
         with _translated():
             return self._scripts[script](args=[worker, *arguments])

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from limbeck.errors import AccountError
+from limbeck.errors import AccountError, NoSuchError
 from limbeck.guard.account import Account, SubAccounts
 from limbeck.guard.state import records
 from limbeck.guard.state.identifier import chosen, drawn
@@ -76,7 +76,7 @@ def account(connection: sa.Connection, id: str) -> Account:
     """
     found = find_account(connection, id)
     if found is None:
-        raise AccountError(f"there is no account {id!r}: limbeck guard account list shows them")
+        raise NoSuchError(f"there is no account {id!r}: limbeck guard account list shows them")
     return found
 
 

@@ -11,6 +11,7 @@ from limbeck.guard.account import DeclaredUse, Holder
 from limbeck.guard.accounts import Refusal, Reservation
 from limbeck.guard.sanction import SanctionRules
 from limbeck.guard.state.home import State
+from limbeck.guard.state.housekeeping import forget_changes, lapse_appeals
 from limbeck.guard.state.identifier import MAX_USER
 from limbeck.guard.state.leases import LeaseStore
 from limbeck.guard.state.mirror import Mirror
@@ -22,7 +23,8 @@ from limbeck.guard.state.stores import open_store
 _log = logging.getLogger(__name__)
 _TICK_S = 1.0
 _RECOVER_S = 5.0
-_PRUNE_S = 60.0
+_TIDY_S = 60.0
+_FORGET_S = 3600.0
 
 
 @dataclass(slots=True)
@@ -55,7 +57,6 @@ class SharedAccounts:
         clock: Callable[[], float] | None = None,
         store: LeaseStore | None = None,
     ) -> None:
-        self._wall = state.clock
         self._clock = clock or steady_clock()
         self._mirror = Mirror(state.database, state.pepper)
         self._mirror.refresh()
@@ -74,7 +75,9 @@ class SharedAccounts:
             _Job("accounts", state.settings.refresh_seconds, self.refresh),
             _Job("budgets", _TICK_S, self._spender.tick),
             _Job("recovery", _RECOVER_S, self.recover),
-            _Job("pruning", _PRUNE_S, lambda: self._store.prune(self._wall())),
+            _Job("appeals", _TIDY_S, lambda: lapse_appeals(state.database, state.clock())),
+            _Job("pruning", _TIDY_S, lambda: self._store.prune(state.clock())),
+            _Job("changes", _FORGET_S, lambda: forget_changes(state.database)),
         )
         self._stop = threading.Event()
         self._timer: threading.Thread | None = None

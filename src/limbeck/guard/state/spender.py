@@ -156,7 +156,7 @@ class Spender:
         """Lease what is missing, or say why not."""
         short = [lease for lease in leases if lease.left < amounts[lease.kind]]
         for lease in short:
-            if at < lease.asks_after and amounts[lease.kind] > lease.room:
+            if at < lease.asks_after and amounts[lease.kind] - lease.left > lease.room:
                 return _refusal(lease, now, at)
         if self._gone or at >= self._good_until:
             return self._without_store(short)
@@ -191,8 +191,10 @@ class Spender:
                     lease.id = grant.lease
                     lease.slot = self._counters.claim(grant.lease, lease.charged)
             elif grant.left < want.need:
-                lease.room = max(lease.left + grant.left, 0)
-                lease.spent = grant.elsewhere <= 0
+                lease.room = max(grant.left, 0)
+                lease.spent = grant.elsewhere <= 0 and not (
+                    lease.opens and lease.kind
+                )  # requests stay
                 lease.asks_after = at + (_ASK_SPENT_S if lease.spent else _ASK_AGAIN_S)
                 refusal = refusal or _refusal(lease, now, at)
         return refusal
@@ -305,7 +307,8 @@ def _want(lease: Lease, amount: int) -> Want:
 def _refusal(lease: Lease, now: float, at: float) -> Refusal:
     rest = max(lease.ends - now, 0.0)
     wait = rest if lease.spent else min(rest, max(lease.asks_after - at, 0.0))
-    return Refusal(lease.meter.holder, wait, lease.budget, lease.room)
+    left = max(lease.left + lease.room, 0)
+    return Refusal(lease.meter.holder, wait, lease.budget, left)
 
 
 def _worth_reporting(lease: Lease) -> bool:

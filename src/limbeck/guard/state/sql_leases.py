@@ -45,7 +45,7 @@ class SqlLeases:
             meters = {w.meter: self._locked(connection, w.meter) for w in _in_order(wants)}
             amounts = [share(w.limit - meters[w.meter][1], w.need) for w in wants]
             if not all(amounts):
-                return [self._denied(connection, worker, w, *meters[w.meter]) for w in wants]
+                return [self._denied(connection, w, *meters[w.meter]) for w in wants]
             return [
                 self._granted(connection, worker, w, *meters[w.meter], amount)
                 for w, amount in zip(wants, amounts, strict=True)
@@ -118,6 +118,10 @@ class SqlLeases:
                 old = (_meter.c.window == window.value) & (_meter.c.starts < now - kept)
                 connection.execute(sa.delete(_meter).where(old, _meter.c.id.not_in(held)))
 
+    def shut(self) -> None:
+        """Close the connections."""
+        self._database.close()
+
     def _known(self, connection: sa.Connection, worker: str) -> None:
         if not self._alone(connection, worker):
             raise LostError(f"worker {worker} was given up as lost")
@@ -179,11 +183,9 @@ class SqlLeases:
             lease = connection.execute(made.returning(_lease.c.id)).scalar_one()
         return Grant(lease, amount, want.limit - taken - amount, 0)
 
-    def _denied(
-        self, connection: sa.Connection, worker: str, want: Want, id: int, taken: int
-    ) -> Grant:
+    def _denied(self, connection: sa.Connection, want: Want, id: int, taken: int) -> Grant:
         unused = sa.func.coalesce(sa.func.sum(_lease.c.amount - _lease.c.charged), 0)
-        others = (_lease.c.meter == id) & (_lease.c.worker != worker)
+        others = (_lease.c.meter == id) & (_lease.c.id != want.lease)
         elsewhere = connection.execute(sa.select(unused).where(others)).scalar_one()
         return Grant(0, 0, want.limit - taken, int(elsewhere))
 

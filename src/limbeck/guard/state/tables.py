@@ -118,7 +118,7 @@ standing = _table(
     sa.Column("user", _Id, primary_key=True),
     sa.Column("action", sa.Integer, nullable=False),
     sa.Column("proposed", sa.Integer, nullable=False),
-    sa.Column("since", sa.Double, nullable=False),
+    sa.Column("since", sa.Double),
     sa.Column("clause", sa.Text, nullable=False),
     sa.Column("evidence", sa.Text, nullable=False),
     sa.Column("e_value", sa.Double, nullable=False),

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from limbeck.errors import AccountError
+from limbeck.errors import AccountError, NoSuchError
 from limbeck.guard.account import ALL, DeclaredUse, UseKind
 from limbeck.guard.state import records
 from limbeck.guard.state.identifier import drawn, person
@@ -78,7 +78,7 @@ def use(connection: sa.Connection, id: str) -> DeclaredUse:
     """
     row = connection.execute(sa.select(table).filter_by(id=id)).mappings().first()
     if row is None:
-        raise AccountError(f"there is no declared use {id!r}: limbeck guard use list shows them")
+        raise NoSuchError(f"there is no declared use {id!r}: limbeck guard use list shows them")
     return records.use(row)
 
 
