@@ -34,8 +34,8 @@ class Account:
         self.groups: tuple[int, ...] = ()
         self.standing = Action.ALLOW
         """The accusation that stands until a person lifts it."""
-        self.evidence: float | None = None
-        """The e-value that follows from `peak_R`, or None where it has to be computed anew."""
+        self.evidence: tuple[float, int] | None = None
+        """What follows from `peak_R`: the e-value and the best rival; None where it has to be computed anew."""
 
     def pack(self) -> bytes:
         """Return the state as `PACKED_BYTES` bytes."""

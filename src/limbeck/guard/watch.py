@@ -132,7 +132,7 @@ class Watch:
     def e_value(self, account: str) -> float:
         """Return the evidence against an account; 1 where it is not known."""
         known = self.accounts.peek(account)
-        return 1.0 if known is None else self._evidence(known)
+        return 1.0 if known is None else self._evidence(known)[0]
 
     def discoveries(self, rate: float) -> tuple[str, ...]:
         """Return the accounts that are copying at a false discovery rate, by e-BH over all that are resident.
@@ -142,7 +142,7 @@ class Watch:
         """
         from limbeck.stats.multiple import e_benjamini_hochberg
 
-        found = [(str(name), self._evidence(account)) for name, account in self.accounts]
+        found = [(str(name), self._evidence(account)[0]) for name, account in self.accounts]
         kept = e_benjamini_hochberg([e for _, e in found], rate)
         return tuple(name for (name, _), is_kept in zip(found, kept, strict=True) if is_kept)
 
@@ -223,21 +223,24 @@ class Watch:
             account.peak_R = np.maximum(account.peak_R, through_R)
             account.evidence = None
 
-    def _evidence(self, account: Account) -> float:
+    def _evidence(self, account: Account) -> tuple[float, int]:
+        """The e-value of an account, and the rival that explains it best."""
         if self._calibration is None:
-            return 1.0
+            return 1.0, 0
         if account.evidence is None:
-            account.evidence = float(self._calibration.e_values(account.peak_R).min())
+            account.evidence = self._calibration.evidence(account.peak_R)
         return account.evidence
 
     def _decide(
         self, observation: Observation, account: Account, clusters: list[Cluster]
     ) -> Decision:
-        evidence = self._evidence(account)
+        evidence, rival = self._evidence(account)
         budget = self._policy.yield_
         meters = [account.memory.meter, *(c.memory.meter for c in clusters if c.memory is not None)]
         spent = max(meter.spent(budget.traces, budget.tokens) for meter in meters)
-        through, because = self._because(account, clusters, evidence)
+        through, because = (
+            self._because(account, clusters, rival) if evidence >= WORTH_SAYING else ("", ())
+        )
         served = lane.place(self._policy.lane, account.memory, observation.declared_use)
         if served is not None:
             action, clause, because = served.action, "benchmark lane", (*served.because, *because)
@@ -251,13 +254,12 @@ class Watch:
         )  # fmt: skip
 
     def _because(
-        self, account: Account, clusters: list[Cluster], evidence: float
+        self, account: Account, clusters: list[Cluster], rival: int
     ) -> tuple[str, tuple[Reason, ...]]:
         """The cluster that evidence came through, and the features that weigh most against the best rival."""
         fitted = self._calibration
-        if fitted is None or evidence < WORTH_SAYING:
+        if fitted is None:
             return "", ()
-        rival = int(fitted.e_values(account.peak_R).argmin())
         through = next((c for c in clusters if c.peak_R[rival] >= account.peak_R[rival]), None)
         memory = account.memory if through is None or through.memory is None else through.memory
         kind = "own" if through is None else "shared"

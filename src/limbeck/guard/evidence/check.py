@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from limbeck.guard.evidence.calibration import KINDS, Scorer
-from limbeck.guard.evidence.conformal import Doubles, threshold
+from limbeck.guard.evidence.conformal import Doubles, Honest
 from limbeck.guard.evidence.history import Histories, Mask
 from limbeck.guard.evidence.labels import Labels
 from limbeck.guard.evidence.ranking import LOWEST, Peaks, rank
@@ -75,10 +75,12 @@ def limits(
     Args:
         peaks: Honest peaks per rival.
         units: Honest units that the promise is made with.
-        steepness: Of `conformal.weight`.
+        steepness: Of `conformal.Honest`.
         alpha: The promise.
     """
-    return np.array([threshold(p, steepness, alpha, n) for p, n in zip(peaks, units, strict=True)])
+    return np.array(
+        [Honest.of(p, steepness).limit(alpha, n) for p, n in zip(peaks, units, strict=True)]
+    )
 
 
 def _judge(labels: Labels, family: int, peaks: Peaks, limit_R: Doubles) -> Check:
