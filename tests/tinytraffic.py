@@ -80,7 +80,9 @@ def _pipeline(name: str, family: int, rng: random.Random, requests: int) -> Iter
     template = " ".join(words(random.Random(name), 12, 7 + family))
     for n in range(requests):
         text = f"{template} {' '.join(words(rng, 6, 90))}"
-        yield observation(name, START + 30 * n + rng.random(), text, request={"temperature": 0}, reply="yes")
+        yield observation(
+            name, START + 30 * n + rng.random(), text, request={"temperature": 0}, reply="yes"
+        )
 
 
 def _benchmark(name: str, family: int, rng: random.Random, requests: int) -> Iterator[Observation]:
@@ -88,15 +90,29 @@ def _benchmark(name: str, family: int, rng: random.Random, requests: int) -> Ite
     begin = rng.randrange(1000)
     for n in range(requests):
         text = f"Question: {items[(begin + n // 2) % 30]}\nA) one\nB) two\nAnswer:"
-        yield observation(name, START + n + rng.random(), text, request={"temperature": 0, "max_tokens": 8}, reply="B")
+        yield observation(
+            name,
+            START + n + rng.random(),
+            text,
+            request={"temperature": 0, "max_tokens": 8},
+            reply="B",
+        )
 
 
 def _agent(name: str, family: int, rng: random.Random, requests: int) -> Iterator[Observation]:
     told = " ".join(words(random.Random(name), 40, 60 + family))
     for n in range(requests):
-        turns = [{"role": "system", "content": told}, {"role": "user", "content": " ".join(words(rng, 8, 50))}]
+        turns = [
+            {"role": "system", "content": told},
+            {"role": "user", "content": " ".join(words(rng, 8, 50))},
+        ]
         turns += [{"role": "tool", "content": " ".join(words(rng, 20, 70))}] * (n % 4)
-        yield observation(name, START + 7 * n + rng.random(), "", request={"messages": turns, "tools": [{"type": "function"}]})
+        yield observation(
+            name,
+            START + 7 * n + rng.random(),
+            "",
+            request={"messages": turns, "tools": [{"type": "function"}]},
+        )
 
 
 def _copy(name: str, campaign: int, rng: random.Random, requests: int) -> Iterator[Observation]:

@@ -22,7 +22,9 @@ def test_the_shipped_policy_never_accuses_below_its_limit() -> None:
 
 
 @given(E_VALUE, E_VALUE, SPENT, SPENT)
-def test_more_evidence_and_more_yield_never_soften_a_decision(e1: float, e2: float, s1: float, s2: float) -> None:
+def test_more_evidence_and_more_yield_never_soften_a_decision(
+    e1: float, e2: float, s1: float, s2: float
+) -> None:
     low = decide(SHIPPED, Finding(min(e1, e2), min(s1, s2)))[0]
     assert decide(SHIPPED, Finding(max(e1, e2), max(s1, s2)))[0] >= low
 
@@ -51,7 +53,10 @@ def test_an_accusation_without_the_promise_is_refused() -> None:
         ("[evidence]\nalpha = 2\n", "evidence.alpha"),
         ("nonsense", "not TOML"),
         ('[[clauses]]\nname = "x"\naction = "shout"\n', "one of allow"),
-        ('[[clauses]]\nname = "x"\naction = "reduce"\n[[clauses]]\nname = "x"\naction = "reduce"\n', "two clauses"),
+        (
+            '[[clauses]]\nname = "x"\naction = "reduce"\n[[clauses]]\nname = "x"\naction = "reduce"\n',
+            "two clauses",
+        ),
     ],
 )
 def test_a_wrong_policy_is_named_with_its_key(tmp_path: Path, text: str, said: str) -> None:

@@ -8,7 +8,9 @@ from limbeck.guard.reading import LONGEST_TEXT, number, read
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 
@@ -19,19 +21,38 @@ def said(*turns: tuple[str, Any], **body: Any) -> Any:
 
 
 def test_roles_are_told_apart() -> None:
-    found = said(("system", "F"), ("user", "one"), ("assistant", "R"), ("user", "two"), ("assistant", "P"))
-    assert (found.frame, found.earlier, found.reply, found.newest, found.prefill) == ("F", "one", "R", "two", "P")
+    found = said(
+        ("system", "F"), ("user", "one"), ("assistant", "R"), ("user", "two"), ("assistant", "P")
+    )
+    assert (found.frame, found.earlier, found.reply, found.newest, found.prefill) == (
+        "F",
+        "one",
+        "R",
+        "two",
+        "P",
+    )
     assert found.user_turns == 2
     assert set("F one R two P".split()) == set(found.everything.split("\n"))
 
 
 def test_chunks_of_a_message_are_joined_so_that_nothing_hides_between_them() -> None:
-    found = said(("user", [{"type": "text", "text": "step by "}, {"type": "image_url"}, {"type": "text", "text": "step"}]))
+    found = said(
+        (
+            "user",
+            [
+                {"type": "text", "text": "step by "},
+                {"type": "image_url"},
+                {"type": "text", "text": "step"},
+            ],
+        )
+    )
     assert found.newest == "step by step"
 
 
 def test_completions_and_responses_bodies_are_read_too() -> None:
-    assert read(observation("a", 0.0, "", request={"messages": None, "prompt": "hi"})).newest == "hi"
+    assert (
+        read(observation("a", 0.0, "", request={"messages": None, "prompt": "hi"})).newest == "hi"
+    )
     body = {"messages": None, "instructions": "F", "input": [{"role": "user", "content": "hi"}]}
     found = read(observation("a", 0.0, "", request=body))
     assert (found.frame, found.newest) == ("F", "hi")

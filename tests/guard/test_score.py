@@ -27,7 +27,9 @@ def test_accusations_are_counted_by_class_and_the_worst_honest_class_comes_first
     assert chat.families == {"x": (1, 1), "y": (0, 1)}
 
 
-def test_a_campaigns_requests_are_counted_over_all_its_accounts_until_the_first_accusation() -> None:
+def test_a_campaigns_requests_are_counted_over_all_its_accounts_until_the_first_accusation() -> (
+    None
+):
     rows = [("c1", Action.ALLOW), ("a", Action.ALLOW), ("c2", Action.ALLOW), ("c2", Action.CHALLENGE), ("c1", Action.HOLD)]  # fmt: skip
     camp = tally(rows, TRUTHS).campaigns["camp"]
     assert (camp.caught, camp.queries_to_detection, camp.queries_to_half) == (True, 3, 3)
@@ -59,7 +61,10 @@ def test_an_account_without_truth_or_no_decision_is_an_error() -> None:
         ("account,class\n", "lacks the column campaign"),
         ("account,class,campaign,family\n", "names no account"),
         ("account,class,campaign,family\na,,,f\n", "line 2: `account` and `class`"),
-        ("account,class,campaign,family\na,chat,,f\na,chat,,f\n", "line 3: account 'a' is named twice"),
+        (
+            "account,class,campaign,family\na,chat,,f\na,chat,,f\n",
+            "line 3: account 'a' is named twice",
+        ),
         ("account,class,campaign,family\na,chat,c,f\n", "honest class 'chat'"),
     ],
 )

@@ -40,7 +40,8 @@ def read(*lines: dict[str, Any] | str, skip: bool = False) -> tuple[list[Observa
     ts=st.integers(0, 4_000_000_000_000_000).map(lambda us: us / 1e6),
     names=st.tuples(NAME, NAME, NAME),
     links=st.tuples(*[st.text(max_size=5)] * 5),
-    response=st.none() | st.builds(Response, st.none() | st.text(max_size=9), st.none() | st.integers(0, 99)),
+    response=st.none()
+    | st.builds(Response, st.none() | st.text(max_size=9), st.none() | st.integers(0, 99)),
     declared=st.none() | NAME,
     attributes=st.dictionaries(NAME, NAME, max_size=2),
 )

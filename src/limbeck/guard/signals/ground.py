@@ -22,7 +22,10 @@ _HEAD = struct.Struct("<III")
 
 @dataclass(frozen=True, slots=True)
 class Covered:
-    """Of one request: shares of its cells and topics that are new, and whether it was asked before."""
+    """Of one request: shares of its cells and topics that are new, and whether it was asked before.
+
+    Shares are corrected for the chance of looking known, so they are right on average and may pass 1 on one request.
+    """
 
     fresh: float
     growth: float
@@ -48,8 +51,8 @@ class Ground:
         load = 1.0 - self._load()
         repeat = 1.0 - self._new((identity,))
         covered = Covered(
-            fresh=min(1.0, self._new(cells) / load),
-            growth=min(1.0, self._new(topics) / load),
+            fresh=self._new(cells) / load,
+            growth=self._new(topics) / load,
             repeat=repeat,
         )
         if self._used >= FULL:
