@@ -14,9 +14,16 @@ def test_every_feature_has_a_name_of_its_own_and_a_direction() -> None:
 
 def test_a_request_is_measured_in_the_order_of_its_names() -> None:
     request = {"logprobs": True, "temperature": 0}
-    asked = ask(observation("a", 0.0, "Think step by step: what is a limbeck?", request=request), KEY, ())
+    asked = ask(
+        observation("a", 0.0, "Think step by step: what is a limbeck?", request=request), KEY, ()
+    )
     value = dict(zip((name for name, _ in OF_REQUEST), asked.values, strict=True))
-    assert (value["standalone"], value["reasoning"], value["logprobs"], value["warm"]) == (1, 1, 1, 0)
+    assert (value["standalone"], value["reasoning"], value["logprobs"], value["warm"]) == (
+        1,
+        1,
+        1,
+        0,
+    )
     assert (asked.elicits, asked.probes, asked.suite) == (1, 1, 0)
 
 

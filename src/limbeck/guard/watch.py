@@ -12,7 +12,7 @@ from limbeck.guard import lane
 from limbeck.guard.accounts import CLUSTER_BYTES, GROUPS, PACKED_BYTES, Account, Cluster, Resident
 from limbeck.guard.decision import Action, Decision, Reason
 from limbeck.guard.evidence import calibration as calibrated
-from limbeck.guard.evidence.calibration import Calibration
+from limbeck.guard.evidence.calibration import LEANS, Calibration
 from limbeck.guard.evidence.checkpoints import due, nearest
 from limbeck.guard.features import NAMES, Asked, ask
 from limbeck.guard.memory import PACKED_BYTES as MEMORY_BYTES
@@ -118,7 +118,7 @@ class Watch:
         return self._decide(observation, account, clusters)
 
     def lift(self, account: str) -> None:
-        """Take back an accusation, as a person decided; evidence starts anew.
+        """Take back an accusation, as a person decided; evidence starts anew, of its clusters too.
 
         Raises:
             GuardError: The account is not known.
@@ -128,6 +128,11 @@ class Watch:
             raise GuardError(f"account {account!r} is not known to the watch")
         known.standing = Action.ALLOW
         known.peak_R[:] = -np.inf
+        known.latest_R[:] = -np.inf
+        known.evidence = None
+        for key in known.groups:
+            if (cluster := self.clusters.peek(key)) is not None:
+                known.pardon_R = np.maximum(known.pardon_R, cluster.peak_R)
 
     def e_value(self, account: str) -> float:
         """Return the evidence against an account; 1 where it is not known."""
@@ -184,6 +189,9 @@ class Watch:
 
     def _weigh(self, name: str, account: Account, clusters: list[Cluster]) -> None:
         """Bring scores up to date: of the account, of its clusters, and of the account through them."""
+        if self._calibration is not None and account.memory.requests % self._calibration.horizon == 1:
+            account.peak_R = np.full(self._rivals, -np.inf)
+            account.evidence = None
         place = due(account.memory.requests)
         if place is not None:
             self._weigh_own(name, account, place)
@@ -202,8 +210,6 @@ class Watch:
         if self._recorder is not None:
             self._recorder.own(name, place, feature_F)
         if self._calibration is not None:
-            if account.memory.requests % self._calibration.horizon == 0:
-                account.peak_R[:] = -np.inf
             account.latest_R = self._calibration.scorers["own"].score(place, feature_F)
             account.peak_R = np.maximum(account.peak_R, account.latest_R)
             account.evidence = None
@@ -218,7 +224,8 @@ class Watch:
 
     def _lift_through(self, account: Account, cluster: Cluster) -> None:
         """A cluster's evidence counts against an account whose own requests lean the same way."""
-        through_R = np.where(account.latest_R > 0, cluster.peak_R, -np.inf)
+        counts_R = (account.latest_R > LEANS) & (cluster.peak_R > account.pardon_R)
+        through_R = np.where(counts_R, cluster.peak_R, -np.inf)
         if (through_R > account.peak_R).any():
             account.peak_R = np.maximum(account.peak_R, through_R)
             account.evidence = None
