@@ -189,7 +189,10 @@ class Watch:
 
     def _weigh(self, name: str, account: Account, clusters: list[Cluster]) -> None:
         """Bring scores up to date: of the account, of its clusters, and of the account through them."""
-        if self._calibration is not None and account.memory.requests % self._calibration.horizon == 1:
+        if (
+            self._calibration is not None
+            and account.memory.requests % self._calibration.horizon == 1
+        ):
             account.peak_R = np.full(self._rivals, -np.inf)
             account.evidence = None
         place = due(account.memory.requests)

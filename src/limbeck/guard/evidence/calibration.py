@@ -19,7 +19,7 @@ from limbeck.guard.features import NAMES, SENSE
 KINDS = ("own", "shared")
 """Whose requests a score is about: one account's, or all of a cluster."""
 _POINTS_UP = np.array(SENSE) > 0
-LEANS = 0.0
+LEANS = 1.0
 """A cluster's evidence counts against an account whose own last score against that rival is above this."""
 VERSION = 1
 Ints = npt.NDArray[np.int64]

@@ -51,7 +51,7 @@ class Honest:
     def e_value(self, score: float) -> float:
         """Return the conformal e-value of one score; in [0, n + 1]."""
         own = math.exp(min(_FAR, max(-_FAR, self.steepness * (score - self.ceiling))))
-        return (self.histories + 1) * own / (own + self.others)
+        return (self.histories + 1) / (1.0 + self.others / own)
 
     def limit(self, alpha: float, histories: int | None = None) -> float:
         """Return the score from which e >= 1/alpha.
