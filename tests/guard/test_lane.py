@@ -5,7 +5,7 @@ from tinytraffic import observation, words
 from limbeck.guard.decision import Action
 from limbeck.guard.features import ask
 from limbeck.guard.lane import place
-from limbeck.guard.memory import Memory
+from limbeck.guard.recollection import Memory
 from limbeck.guard.policy import Lane
 from limbeck.guard.signals.suite import build
 from limbeck.guard.sketch import Sketcher

@@ -7,7 +7,7 @@ import pytest
 from tinytraffic import Traffic, compose, observation, words
 
 from limbeck.errors import GuardError
-from limbeck.guard.accounts import PACKED_BYTES, Account
+from limbeck.guard.watched import PACKED_BYTES, Account
 from limbeck.guard.decision import Action, Decision
 from limbeck.guard.evidence.calibration import Calibration
 from limbeck.guard.fit import Plan, calibrate, record

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tinytraffic import observation, words
 
 from limbeck.guard.features import KEPT, NAMES, OF_WHOLE, SENSE, ask
-from limbeck.guard.memory import PACKED_BYTES, Memory
+from limbeck.guard.recollection import PACKED_BYTES, Memory
 from limbeck.guard.sketch import Sketcher
 
 KEY = Sketcher(b"test")
