@@ -6,7 +6,6 @@ from typing import Any, cast
 
 from limbeck.guard.observation import Observation
 
-_NUMBERS = (int, float)
 LONGEST_TEXT = 65_536
 """Characters of a role that are read; of a longer text both ends and stretches in between."""
 
@@ -31,6 +30,8 @@ class Conversation:
     @property
     def everything(self) -> str:
         """All roles and all chunks joined, so that nothing hides in another one."""
+        if not (self.frame or self.earlier or self.reply or self.prefill):
+            return self.newest
         return "\n".join(
             part
             for part in (self.frame, self.earlier, self.reply, self.newest, self.prefill)
@@ -65,7 +66,7 @@ def number(request: Mapping[str, Any], *names: str) -> float | None:
     """Return the first of these fields that is a number; booleans and strings are none."""
     for name in names:
         value = request.get(name)
-        if type(value) in _NUMBERS:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)
     return None
 
