@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.errors import LedgerError
-from limbeck.ledger.container import read_container
+from limbeck.ledger.container import read_container, write_container
 from limbeck.ledger.encoding import canonical, field, parse
 from limbeck.ledger.note import PublicKey, Signer, is_signed, parse_key, parse_note, sign
 
@@ -32,6 +32,17 @@ class Opened:
         if name not in self.files:
             raise LedgerError(f"the bundle lacks {name}")
         return self.files[name]
+
+    def text(self, name: str) -> str:
+        """Return a file that must be there, as text.
+
+        Raises:
+            LedgerError: It is not there, or not UTF-8.
+        """
+        try:
+            return self.file(name).decode()
+        except UnicodeDecodeError as error:
+            raise LedgerError(f"{name} is not text in UTF-8") from error
 
     def rows(self, name: str) -> list[tuple[bytes, str]]:
         """Return the lines of a file, each with how to call it in a sentence."""
