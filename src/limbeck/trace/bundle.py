@@ -15,6 +15,7 @@ from limbeck.ledger.container import to_zip
 from limbeck.ledger.encoding import canonical, to_time
 from limbeck.ledger.keys import Keys
 from limbeck.ledger.log import Log
+from limbeck.ledger.note import parse_key
 from limbeck.ledger.pseudonym import opening, pseudonym
 from limbeck.ledger.record import Entry, Record, read_leaf
 from limbeck.ledger.sealed import seal
@@ -26,6 +27,7 @@ from limbeck.trace.registration import (
     Registration,
     Weights,
     read_registration,
+    read_statement,
     write_registration,
 )
 from limbeck.trace.report import render_html
@@ -89,16 +91,13 @@ def register(coins: Path, plan: Plan, log: Log, keys: Keys) -> Registration:
     committed = commitment["committed"]
     registration = _registration(coins, plan, committed, log.now())
     note = write_registration(registration, keys.signer)
-    log.append(
-        [
-            Entry(
-                "coin", TRACE, {"phase": "committed", "sha256": sha256_bytes(committed.encode())}
-            ),
-            Entry(
-                "registration", TRACE, {"alpha": plan.alpha, "sha256": sha256_bytes(note.encode())}
-            ),
-        ]
-    )
+    content = {
+        "alpha": plan.alpha,
+        "coins_sha256": registration.coins_sha256,
+        "sha256": sha256_bytes(note.encode()),
+    }
+    coin = {"phase": "committed", "sha256": registration.coins_sha256}
+    log.append([Entry("coin", TRACE, coin), Entry("registration", TRACE, content)])
     write_text(coins / REGISTRATION, note)
     return registration
 
@@ -209,6 +208,16 @@ def export_trace(
             files[name] = path.read_bytes()
     seal(out, files, {"format": FORMAT, "made": to_time(log.now())}, keys.signer)
     return Bundled(out, len(numbered), plan)
+
+
+def teacher_of(coins: Path) -> Named | None:
+    """Return the model that answered, as the commitment names it; None where it has no hash of its weights."""
+    what = "limbeck coins, committed"
+    commitment = _commitment(coins)
+    key = parse_key(commitment["public_key"])
+    teacher = read_statement(commitment["committed"], key, what)["teacher"]
+    name, identity = teacher.get("name"), teacher.get("weights_sha256")
+    return Named(name, identity) if isinstance(name, str) and isinstance(identity, str) else None
 
 
 def trace_records(log: Log, keys: Keys) -> list[Record]:

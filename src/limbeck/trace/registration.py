@@ -127,7 +127,7 @@ def read_registration(note: str, key: PublicKey) -> Registration:
         coins=field(row, "coins", int, what),
         accounts=field(row, "accounts", int, what),
         statistic=field(row, "statistic", str, what),
-        weights=_weights(field(row, "weights", str, what)),
+        weights=weights_of(field(row, "weights", str, what)),
         bets=tuple(_numbers(field(row, "bets", list, what), what)),
         references=tuple(read_named(r, what) for r in field(row, "references", list, what)),
         alpha=field(row, "alpha", float, what),
@@ -161,12 +161,17 @@ def read_named(row: Any, what: str) -> Named:
     return Named(field(row, "name", str, what), field(row, "identity", str, what))
 
 
-def _weights(text: str) -> Weights:
+def weights_of(text: str) -> Weights:
+    """Read how references are weighed.
+
+    Raises:
+        TraceError: Neither `fitted` nor `one`.
+    """
     match text:
         case "fitted" | "one":
             return text
         case _:
-            raise TraceError(f"the registration's weights must be fitted or one, got {text!r}")
+            raise TraceError(f"weights must be fitted or one, got {text!r}")
 
 
 def _numbers(values: Sequence[Any], what: str) -> list[float]:
