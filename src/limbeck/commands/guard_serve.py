@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from limbeck.commands.guard_show import FOLDER, Folder
+
 
 def register(app: typer.Typer) -> None:
     """Add this command to `limbeck guard`."""
@@ -16,9 +18,11 @@ def serve(
         str | None,
         typer.Option(help="The model server: http://HOST:PORT, https://HOST or unix:PATH."),
     ] = None,
+    folder: Folder = FOLDER,
     config: Annotated[
-        Path, typer.Option(help="The guard's settings; accounts and ledger are in the same folder.")
-    ] = Path("guard/guard.toml"),
+        Path | None,
+        typer.Option(help="The guard's settings; accounts and ledger are beside them. [default: FOLDER/guard.toml]"),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that serve. [default: 2]")
     ] = None,
@@ -43,4 +47,4 @@ def serve(
     overrides: dict[str, dict[str, Any]] = {"server": server} if server else {}
     if upstream is not None:
         overrides["upstream"] = {"url": upstream}
-    run(places_of(config, overrides))
+    run(places_of(config or folder / "guard.toml", overrides))
