@@ -34,7 +34,13 @@ class Pass:
             more = message["more_body"]
         headers = [header for header in scope["headers"] if header[0] in _KEPT]
         reply = await self._pool.send(scope["method"], scope["path"], headers, body)
-        await send({"type": "http.response.start", "status": reply.status, "headers": reply_headers(reply.headers)})
+        await send(
+            {
+                "type": "http.response.start",
+                "status": reply.status,
+                "headers": reply_headers(reply.headers),
+            }
+        )
         while chunk := await reply.chunk():
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -22,7 +22,10 @@ from mockserver import EVENTS
 
 CONNECTIONS = 64
 PACE = 50.0
-PROMPT = "Describe how a limbeck separates what was mixed, and why its first and last drops are kept apart. " * 10
+PROMPT = (
+    "Describe how a limbeck separates what was mixed, and why its first and last drops are kept apart. "
+    * 10
+)
 
 
 def request_body(*, stream: bool) -> bytes:
@@ -31,8 +34,15 @@ def request_body(*, stream: bool) -> bytes:
         {"role": "system", "content": "You are a helpful assistant who answers in one paragraph."},
         {"role": "user", "content": PROMPT},
     ]
-    asked: dict[str, Any] = {"model": "mock", "messages": messages, "temperature": 0.7, "max_tokens": 256}
-    return json.dumps({**asked, "stream": True} if stream else asked, separators=(",", ":")).encode()
+    asked: dict[str, Any] = {
+        "model": "mock",
+        "messages": messages,
+        "temperature": 0.7,
+        "max_tokens": 256,
+    }
+    return json.dumps(
+        {**asked, "stream": True} if stream else asked, separators=(",", ":")
+    ).encode()
 
 
 def wire(body: bytes, key: str) -> bytes:
@@ -65,7 +75,9 @@ def speed(measured: Rounds, bodies: dict[str, Path], place: Path, seconds: int) 
     arm = measured.arm
     for kind, unit in (("whole", 1), ("stream", EVENTS)):
         before = processor_s(arm.pid)
-        load = burst(arm.port, bodies[kind], arm.keys, seconds=seconds, connections=CONNECTIONS, place=place)
+        load = burst(
+            arm.port, bodies[kind], arm.keys, seconds=seconds, connections=CONNECTIONS, place=place
+        )
         _settle()
         spent = processor_s(arm.pid) - before
         if load.bad:
@@ -116,7 +128,9 @@ def growth_mb(measured: Rounds, body: Path, place: Path, requests: int) -> float
     """Return by how much the memory grows over so many requests, after a warm-up of a tenth of them."""
     arm, sent, start = measured.arm, 0, None
     while sent < requests * 1.1:
-        sent += burst(arm.port, body, arm.keys, seconds=10, connections=CONNECTIONS, place=place).requests
+        sent += burst(
+            arm.port, body, arm.keys, seconds=10, connections=CONNECTIONS, place=place
+        ).requests
         if start is None and sent >= requests * 0.1:
             start = memory_mb(arm.pid)
     return memory_mb(arm.pid) - (start or 0.0)
@@ -134,7 +148,14 @@ def compare(place: Path, options: argparse.Namespace) -> dict[str, Any]:
         port = int(upstream.rsplit(":", 1)[1])
         measured = [Rounds(stack.enter_context(start(place, upstream))) for start in starters]
         for one in measured:  # once round to warm up, not counted
-            burst(one.arm.port, bodies["whole"], one.arm.keys, seconds=2, connections=CONNECTIONS, place=place)
+            burst(
+                one.arm.port,
+                bodies["whole"],
+                one.arm.keys,
+                seconds=2,
+                connections=CONNECTIONS,
+                place=place,
+            )
         for _ in range(options.rounds):
             for one in measured:
                 speed(one, bodies, place, options.seconds)
@@ -156,13 +177,23 @@ def many_accounts_mb(place: Path, count: int) -> float:
         body.write_bytes(request_body(stream=False))
         sent = 0
         while sent < count:
-            sent += burst(arm.port, body, arm.keys, seconds=5, connections=CONNECTIONS, place=place).requests
+            sent += burst(
+                arm.port, body, arm.keys, seconds=5, connections=CONNECTIONS, place=place
+            ).requests
         return memory_mb(arm.pid)
 
 
 def table(measured: list[Rounds]) -> None:
     """Print the medians."""
-    names = ["whole_rps", "whole_p99_ms", "whole_cpu_us", "stream_cpu_us", "added_p50_ms", "added_p99_ms", "memory_mb"]
+    names = [
+        "whole_rps",
+        "whole_p99_ms",
+        "whole_cpu_us",
+        "stream_cpu_us",
+        "added_p50_ms",
+        "added_p99_ms",
+        "memory_mb",
+    ]
     print(f"{'':<20}" + "".join(f"{name:>15}" for name in names))
     for one in measured:
         print(f"{one.arm.name:<20}" + "".join(f"{one.median(name):>15.2f}" for name in names))
@@ -177,8 +208,10 @@ def figures(measured: list[Rounds], share: float, grown: float | None) -> dict[s
     return {
         "rps": round(own_rps),
         "rps_over_litellm": lite and round(own_rps / lite.median("whole_rps"), 1),
-        "litellm_added_p50_over_ours": lite and round(lite.median("added_p50_ms") / ours.median("added_p50_ms"), 1),
-        "litellm_p99_over_ours": lite and round(lite.median("whole_p99_ms") / ours.median("whole_p99_ms"), 1),
+        "litellm_added_p50_over_ours": lite
+        and round(lite.median("added_p50_ms") / ours.median("added_p50_ms"), 1),
+        "litellm_p99_over_ours": lite
+        and round(lite.median("whole_p99_ms") / ours.median("whole_p99_ms"), 1),
         "share_of_bare_proxy": round(own_rps / bare.median("whole_rps"), 3),
         "cpu_us_per_request": round(ours.median("whole_cpu_us"), 1),
         "cpu_us_per_event": round(ours.median("stream_cpu_us"), 2),
@@ -196,9 +229,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=4, help="of each burst")
-    parser.add_argument("--paced", type=int, default=150, help="requests at a steady pace in each round")
-    parser.add_argument("--growth", type=int, default=1_000_000, help="requests to measure growing memory over; 0: none")
-    parser.add_argument("--accounts", type=int, default=100_000, help="accounts to measure memory with; 0: not")
+    parser.add_argument(
+        "--paced", type=int, default=150, help="requests at a steady pace in each round"
+    )
+    parser.add_argument(
+        "--growth",
+        type=int,
+        default=1_000_000,
+        help="requests to measure growing memory over; 0: none",
+    )
+    parser.add_argument(
+        "--accounts", type=int, default=100_000, help="accounts to measure memory with; 0: not"
+    )
     parser.add_argument("--alone", action="store_true", help="without vllm-router and LiteLLM")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -51,7 +51,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: Sequence[str], port: int, log: Path, path: str = "/", env: dict[str, str] | None = None) -> Generator[int]:
+def running(
+    command: Sequence[str], port: int, log: Path, path: str = "/", env: dict[str, str] | None = None
+) -> Generator[int]:
     """Run a server until the block ends; wait until it answers anything under `path`."""
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -165,7 +167,11 @@ def litellm(place: Path, upstream: str) -> Generator[Arm]:
         str(BASELINES / "litellm" / "bin" / "litellm"), "--config", str(config), "--host", "127.0.0.1",
         "--port", str(port), "--num_workers", str(WORKERS),
     ]  # fmt: skip
-    quiet = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False"}
+    quiet = {
+        "LITELLM_LOG": "ERROR",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_TELEMETRY": "False",
+    }
     with running(command, port, place / "litellm.log", "/health/liveliness", quiet) as pid:
         yield Arm("LiteLLM", port, pid, _one_key(place))
 

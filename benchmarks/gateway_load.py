@@ -36,19 +36,39 @@ class Load:
     bad: int
 
 
-def burst(port: int, body: Path, keys: Path, *, seconds: int, connections: int, place: Path) -> Load:
+def burst(
+    port: int, body: Path, keys: Path, *, seconds: int, connections: int, place: Path
+) -> Load:
     """Send as many requests as go through, with wrk on one thread."""
     script = place / "burst.lua"
     script.write_text(SCRIPT)
     done = subprocess.run(
-        ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s", "-s", str(script), f"http://127.0.0.1:{port}"],
+        [
+            "wrk",
+            "-t1",
+            f"-c{connections}",
+            f"-d{seconds}s",
+            "--timeout",
+            "20s",
+            "-s",
+            str(script),
+            f"http://127.0.0.1:{port}",
+        ],
         env=os.environ | {"WRK_BODY": str(body), "WRK_KEYS": str(keys)},
         capture_output=True,
         text=True,
         check=True,
     )
-    said = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("JSON "))[5:])
-    return Load(said["requests"], said["requests"] / said["seconds"], said["p50_ms"], said["p99_ms"], said["bad"])
+    said = json.loads(
+        next(line for line in done.stdout.splitlines() if line.startswith("JSON "))[5:]
+    )
+    return Load(
+        said["requests"],
+        said["requests"] / said["seconds"],
+        said["p50_ms"],
+        said["p99_ms"],
+        said["bad"],
+    )
 
 
 async def paced(port: int, request: bytes, *, count: int, per_s: float) -> list[float]:
@@ -104,5 +124,7 @@ def memory_mb(pid: int) -> float:
     total = 0
     for one in family(pid):
         rollup = Path(f"/proc/{one}/smaps_rollup").read_text()
-        total += int(next(line for line in rollup.splitlines() if line.startswith("Pss:")).split()[1])
+        total += int(
+            next(line for line in rollup.splitlines() if line.startswith("Pss:")).split()[1]
+        )
     return total / 1024

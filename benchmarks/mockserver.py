@@ -24,7 +24,9 @@ def whole() -> bytes:
             "object": "chat.completion",
             "created": 1,
             "model": "mock",
-            "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
+            "choices": [
+                {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+            ],
             "usage": {"prompt_tokens": 20, "completion_tokens": 200, "total_tokens": 220},
         },
         separators=(",", ":"),
@@ -35,11 +37,19 @@ def whole() -> bytes:
 
 def streamed() -> list[bytes]:
     """Return the writes of a streamed reply: its head with the first event, then one event each."""
-    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    head = (
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
 
     def event(delta: dict[str, str], finish: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        said = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "mock", "choices": [choice]}
+        said = {
+            "id": "chatcmpl-1",
+            "object": "chat.completion.chunk",
+            "created": 1,
+            "model": "mock",
+            "choices": [choice],
+        }
         data = b"data: " + json.dumps(said, separators=(",", ":")).encode() + b"\n\n"
         return b"%x\r\n%s\r\n" % (len(data), data)
 
@@ -78,7 +88,11 @@ class Mock(asyncio.Protocol):
     def on_message_complete(self) -> None:
         write = self._transport.write  # pyright: ignore[reportAttributeAccessIssue]
         if self._url.endswith(b"/models"):
-            write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(MODELS) + MODELS)
+            write(
+                b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+                % len(MODELS)
+                + MODELS
+            )
         elif b'"stream":true' in self._body or b'"stream": true' in self._body:
             asyncio.get_running_loop().create_task(self._stream())
         else:

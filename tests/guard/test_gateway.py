@@ -57,7 +57,9 @@ async def eventually(true: Callable[[], bool]) -> None:
 def test_a_request_reaches_the_upstream_as_it_came_and_without_the_key() -> None:
     async def test(run: Running, client: Client) -> None:
         body = b'{ "model":"m" , "messages":[{"role":"user","content":"\\u00e9"}] }'
-        got = await client.post(body, user_agent="ua/1", traceparent="00-1-2-01", cookie="a=b", x_other="1")
+        got = await client.post(
+            body, user_agent="ua/1", traceparent="00-1-2-01", cookie="a=b", x_other="1"
+        )
         assert (got.status, got.body) == (200, completion())
         (asked,) = run.fake.asked
         assert asked.body == body
@@ -68,7 +70,13 @@ def test_a_request_reaches_the_upstream_as_it_came_and_without_the_key() -> None
             "host", "content-type", "content-length", "user-agent", "traceparent",
         }  # fmt: skip
         (facts,) = run.facts
-        assert (facts.account, facts.status, facts.model, facts.prompt_tokens, facts.completion_tokens) == ("a", 200, "m", 9, 3)
+        assert (
+            facts.account,
+            facts.status,
+            facts.model,
+            facts.prompt_tokens,
+            facts.completion_tokens,
+        ) == ("a", 200, "m", 9, 3)
 
     with_gateway(test)
 
@@ -107,7 +115,9 @@ def test_without_a_good_key_nothing_is_asked(key: str | None) -> None:
         (hello(n=0), 400, "invalid_value"),
     ],
 )
-def test_what_is_not_admitted_is_refused_in_the_form_of_the_api(body: bytes, status: int, code: str) -> None:
+def test_what_is_not_admitted_is_refused_in_the_form_of_the_api(
+    body: bytes, status: int, code: str
+) -> None:
     async def test(run: Running, client: Client) -> None:
         got = await client.post(body)
         assert (got.status, got.code) == (status, code)
@@ -144,7 +154,10 @@ def test_other_ways_lead_nowhere(method: str, path: str, status: int) -> None:
 
 def test_the_models_that_are_served_are_listed_under_their_own_names() -> None:
     async def test(run: Running, client: Client) -> None:
-        assert [card["id"] for card in (await client.get("/v1/models")).json["data"]] == ["alias", "m"]
+        assert [card["id"] for card in (await client.get("/v1/models")).json["data"]] == [
+            "alias",
+            "m",
+        ]
         assert (await client.get("/v1/models/alias")).json["id"] == "alias"
         assert (await client.get("/v1/models/real")).status == 404
         assert (await client.get("/v1/models", key=None)).status == 401
@@ -194,7 +207,10 @@ def test_a_request_that_could_cost_more_than_is_left_is_not_served() -> None:
         assert (await client.post(hello(max_tokens=5_000))).code == "budget_exceeded"
         assert (await client.post(hello(max_tokens=100))).status == 200
 
-    with_gateway(test, holders={KEY: holder_of("a", plan(budgets=(Budget(Measure.TOKENS, Window.DAY, 500),)))})
+    with_gateway(
+        test,
+        holders={KEY: holder_of("a", plan(budgets=(Budget(Measure.TOKENS, Window.DAY, 500),)))},
+    )
 
 
 def test_an_upstream_that_fails_is_not_charged_for() -> None:
@@ -203,17 +219,30 @@ def test_an_upstream_that_fails_is_not_charged_for() -> None:
             assert (await client.post(hello())).status == 500
 
     failing = always(whole(b'{"error":{"message":"no"}}', "500 No"))
-    with_gateway(test, failing, holders={KEY: holder_of("a", plan(budgets=(Budget(Measure.REQUESTS, Window.DAY, 1),)))})
+    with_gateway(
+        test,
+        failing,
+        holders={KEY: holder_of("a", plan(budgets=(Budget(Measure.REQUESTS, Window.DAY, 1),)))},
+    )
 
 
 # The ladder
 
 
 def standing(action: Action, **more: Any) -> Standing:
-    return Standing("a", action=action, since=1.7e9, clause="accusation", because=(Reason("new_ground_rate", 0.93),), **more)
+    return Standing(
+        "a",
+        action=action,
+        since=1.7e9,
+        clause="accusation",
+        because=(Reason("new_ground_rate", 0.93),),
+        **more,
+    )
 
 
-def enforced(test: Test, action: Action, play: Any = OK, mode: Mode = Mode.ENFORCE, **more: Any) -> None:
+def enforced(
+    test: Test, action: Action, play: Any = OK, mode: Mode = Mode.ENFORCE, **more: Any
+) -> None:
     async def ruled(run: Running, client: Client) -> None:
         run.app._rules = lambda: SanctionRules(mode=mode, appeal_to="appeals@example.org")  # pyright: ignore[reportPrivateUsage]
         run.app.replace(run.app._setting)  # pyright: ignore[reportPrivateUsage]
@@ -223,7 +252,10 @@ def enforced(test: Test, action: Action, play: Any = OK, mode: Mode = Mode.ENFOR
     with_gateway(ruled, play, holders={KEY: holder})
 
 
-@pytest.mark.parametrize(("action", "code"), [(Action.CHALLENGE, "declare_use"), (Action.HOLD, "held"), (Action.BLOCK, "blocked")])
+@pytest.mark.parametrize(
+    ("action", "code"),
+    [(Action.CHALLENGE, "declare_use"), (Action.HOLD, "held"), (Action.BLOCK, "blocked")],
+)
 def test_whoever_is_stopped_is_told_the_truth_and_how_to_object(action: Action, code: str) -> None:
     async def test(run: Running, client: Client) -> None:
         got = await client.post(hello())
@@ -254,7 +286,11 @@ def test_what_a_person_signed_holds_in_shadow_mode_too() -> None:
 
 def test_a_reduced_account_gets_genuine_answers_without_extras_and_is_told() -> None:
     message = {"role": "assistant", "content": "Hello.", "reasoning_content": "secret"}
-    body = completion(choices=[{"index": 0, "message": message, "finish_reason": "stop", "logprobs": {"content": []}}])
+    body = completion(
+        choices=[
+            {"index": 0, "message": message, "finish_reason": "stop", "logprobs": {"content": []}}
+        ]
+    )
 
     async def test(run: Running, client: Client) -> None:
         got = await client.post(hello(logprobs=True, top_logprobs=3))
@@ -281,10 +317,14 @@ def test_a_reseller_must_name_its_users_and_only_the_guilty_one_is_held() -> Non
     from dataclasses import replace
 
     holder = holder_of("a")
-    holder = replace(holder, account=replace(holder.account, sub_accounts=SubAccounts(required=True)))
+    holder = replace(
+        holder, account=replace(holder.account, sub_accounts=SubAccounts(required=True))
+    )
 
     async def test(run: Running, client: Client) -> None:
-        run.accounts.standings["a/mallory"] = Standing("a", "mallory", Action.HOLD, signed_off_by="anna")
+        run.accounts.standings["a/mallory"] = Standing(
+            "a", "mallory", Action.HOLD, signed_off_by="anna"
+        )
         assert (await client.post(hello())).code == "user_required"
         assert (await client.post(hello(user="alice"))).status == 200
         assert (await client.post(hello(user="mallory"))).code == "held"
@@ -416,7 +456,9 @@ def test_a_client_that_takes_nothing_is_cut_off() -> None:
     with_gateway(test, play, limits=Limits(write_s=0.5))
 
 
-def test_a_key_that_is_revoked_in_flight_stops_its_streams_at_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_is_revoked_in_flight_stops_its_streams_at_an_event(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("limbeck.guard.respond.LOOK_S", 0.05)
 
     async def play(asked: Asked) -> Pieces:
@@ -440,7 +482,9 @@ def test_a_key_that_is_revoked_in_flight_stops_its_streams_at_an_event(monkeypat
         with_gateway(test, play, holders={KEY: holder_of("a", plan(*capabilities))})
 
 
-def test_a_key_that_is_revoked_while_the_model_thinks_gets_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_is_revoked_while_the_model_thinks_gets_no_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("limbeck.guard.respond.LOOK_S", 0.01)
 
     async def play(asked: Asked) -> Pieces:
@@ -473,7 +517,9 @@ def test_a_key_that_is_revoked_while_the_model_thinks_gets_no_answer(monkeypatch
         ([b"HTTP/1.1 200 OK\r\n" + b"x: " + b"y" * 100_000 + b"\r\n\r\n"], 502, "upstream_error"),
     ],
 )  # fmt: skip
-def test_an_upstream_that_lies_is_a_bad_gateway_and_no_answer(wire: list[bytes], status: int, code: str | None) -> None:
+def test_an_upstream_that_lies_is_a_bad_gateway_and_no_answer(
+    wire: list[bytes], status: int, code: str | None
+) -> None:
     async def test(run: Running, client: Client) -> None:
         got = await asyncio.wait_for(client.post(hello()), 5)
         assert got.status == status
@@ -594,7 +640,10 @@ def test_a_clock_that_steps_opens_and_charges_nothing_twice() -> None:
             assert (await client.post(hello())).status == 200
         assert len(run.facts) == 4
 
-    with_gateway(test, holders={KEY: holder_of("a", plan(budgets=(Budget(Measure.REQUESTS, Window.DAY, 1),)))})
+    with_gateway(
+        test,
+        holders={KEY: holder_of("a", plan(budgets=(Budget(Measure.REQUESTS, Window.DAY, 1),)))},
+    )
 
 
 def test_health_and_readiness_are_told_apart() -> None:
@@ -629,3 +678,13 @@ def test_a_new_setting_holds_for_new_requests_and_streams_go_on() -> None:
         assert got.body.endswith(b"data: [DONE]\n\n")
 
     with_gateway(test, play)
+
+
+def test_names_that_a_caller_makes_up_cannot_write_headers() -> None:
+    async def test(run: Running, client: Client) -> None:
+        got = await client.post(hello(**{"a\r\nx-planted: 1": 1, "fine_name": 2}))
+        assert got.status == 200
+        assert got.header("x-planted") is None
+        assert got.header("x-limbeck-removed") == "?, fine_name"
+
+    with_gateway(test, setting=settings(sealing=Sealing("drop", "drop")))

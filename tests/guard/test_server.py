@@ -84,7 +84,9 @@ CHUNKS = {
 @pytest.mark.parametrize("chunks", CHUNKS.values(), ids=CHUNKS)
 def test_tricks_with_chunks_are_refused(chunks: bytes) -> None:
     async def test(run: Running) -> None:
-        back = await spoken(run.port, (HEAD + "transfer-encoding: chunked\r\n\r\n").encode() + chunks + HIDDEN)
+        back = await spoken(
+            run.port, (HEAD + "transfer-encoding: chunked\r\n\r\n").encode() + chunks + HIDDEN
+        )
         assert back.count(b"HTTP/1.1 ") <= 1
         assert b"unknown_path" not in back
         assert run.fake.asked == []
@@ -94,12 +96,22 @@ def test_tricks_with_chunks_are_refused(chunks: bytes) -> None:
 
 def test_honest_chunks_go_upstream_with_a_length() -> None:
     async def test(run: Running) -> None:
-        parts = b"".join(b"%x;ext=1\r\n%s\r\n" % (len(p), p) for p in (BODY[:5], BODY[5:6], BODY[6:]))
+        parts = b"".join(
+            b"%x;ext=1\r\n%s\r\n" % (len(p), p) for p in (BODY[:5], BODY[5:6], BODY[6:])
+        )
         async with Client(run.port) as client:
-            got = await client.raw((HEAD + "transfer-encoding: chunked\r\n\r\n").encode() + parts + b"0\r\ntrailer: x\r\n\r\n")
+            got = await client.raw(
+                (HEAD + "transfer-encoding: chunked\r\n\r\n").encode()
+                + parts
+                + b"0\r\ntrailer: x\r\n\r\n"
+            )
         assert got.status == 200
         (asked,) = run.fake.asked
-        assert (asked.body, asked.header("content-length"), asked.header("transfer-encoding")) == (BODY, str(len(BODY)), None)
+        assert (asked.body, asked.header("content-length"), asked.header("transfer-encoding")) == (
+            BODY,
+            str(len(BODY)),
+            None,
+        )
 
     with_gateway(test)
 
@@ -108,7 +120,9 @@ def test_pipelined_requests_are_answered_in_order() -> None:
     async def test(run: Running) -> None:
         async with Client(run.port) as client:
             reader, writer = await client.streams()
-            writer.write(request(BODY) + request(b"{") + request(BODY, path="/nowhere") + request(BODY))
+            writer.write(
+                request(BODY) + request(b"{") + request(BODY, path="/nowhere") + request(BODY)
+            )
             assert [(await client.read(reader)).status for _ in range(4)] == [200, 400, 404, 200]
 
     with_gateway(test)
@@ -118,7 +132,8 @@ def test_pipelined_requests_are_answered_in_order() -> None:
     "data",
     [
         b"CONNECT example.org:443 HTTP/1.1\r\nhost: x\r\n\r\n",
-        HEAD.encode() + b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQ\r\ncontent-length: 0\r\n\r\n",
+        HEAD.encode()
+        + b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQ\r\ncontent-length: 0\r\n\r\n",
         HEAD.encode() + b"connection: upgrade\r\nupgrade: websocket\r\ncontent-length: 0\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
@@ -126,7 +141,16 @@ def test_pipelined_requests_are_answered_in_order() -> None:
         b"GET / HTTP/1.1\r\nx: " + b"y" * 100_000 + b"\r\n\r\n",
         b"GET /" + b"y" * 100_000 + b" HTTP/1.1\r\n\r\n",
     ],
-    ids=["connect", "h2c", "websocket", "http2", "tls", "many headers", "long header", "long target"],
+    ids=[
+        "connect",
+        "h2c",
+        "websocket",
+        "http2",
+        "tls",
+        "many headers",
+        "long header",
+        "long target",
+    ],
 )
 def test_what_this_server_does_not_speak_ends_the_connection(data: bytes) -> None:
     async def test(run: Running) -> None:
@@ -140,8 +164,17 @@ def test_what_this_server_does_not_speak_ends_the_connection(data: bytes) -> Non
     with_gateway(test)
 
 
-@pytest.mark.parametrize(("given", "status"), [({"content_length": "99999999"}, 413), ({"content_encoding": "gzip"}, 415), ({"content_type": "text/plain"}, 415)])
-def test_bodies_that_are_too_large_or_of_another_kind_are_refused(given: dict[str, str], status: int) -> None:
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        ({"content_length": "99999999"}, 413),
+        ({"content_encoding": "gzip"}, 415),
+        ({"content_type": "text/plain"}, 415),
+    ],
+)
+def test_bodies_that_are_too_large_or_of_another_kind_are_refused(
+    given: dict[str, str], status: int
+) -> None:
     async def test(run: Running) -> None:
         async with Client(run.port) as client:
             assert (await client.post(BODY, **given)).status == status
@@ -156,7 +189,9 @@ def test_chunks_cannot_get_a_body_past_its_limit() -> None:
     async def test(run: Running) -> None:
         async with Client(run.port) as client:
             parts = b"".join(b"400\r\n" + b"x" * 1024 + b"\r\n" for _ in range(64))
-            got = await client.raw((HEAD + "transfer-encoding: chunked\r\n\r\n").encode() + parts + b"0\r\n\r\n")
+            got = await client.raw(
+                (HEAD + "transfer-encoding: chunked\r\n\r\n").encode() + parts + b"0\r\n\r\n"
+            )
         assert got.status == 413
 
     with_gateway(test, setting=settings(body_bytes=16_384))
@@ -165,14 +200,20 @@ def test_chunks_cannot_get_a_body_past_its_limit() -> None:
 def test_two_keys_are_one_too_many() -> None:
     async def test(run: Running) -> None:
         async with Client(run.port) as client:
-            got = await client.raw(HEAD.encode() + f"authorization: Bearer {KEY}\r\ncontent-length: {len(BODY)}\r\n\r\n".encode() + BODY)
+            got = await client.raw(
+                HEAD.encode()
+                + f"authorization: Bearer {KEY}\r\ncontent-length: {len(BODY)}\r\n\r\n".encode()
+                + BODY
+            )
         assert (got.status, got.code) == (400, "two_keys")
 
     with_gateway(test)
 
 
 @pytest.mark.parametrize(
-    "begun", [b"", b"POST /v1", HEAD.encode(), HEAD.encode() + b"content-length: 50\r\n\r\n{"], ids=["nothing", "a line", "headers", "a body"]
+    "begun",
+    [b"", b"POST /v1", HEAD.encode(), HEAD.encode() + b"content-length: 50\r\n\r\n{"],
+    ids=["nothing", "a line", "headers", "a body"],
 )
 def test_whoever_begins_and_does_not_go_on_is_let_go(begun: bytes) -> None:
     async def test(run: Running) -> None:
@@ -211,7 +252,9 @@ def test_ten_thousand_idle_connections_are_no_hindrance() -> None:
     wanted = 21_000
     if hard != resource.RLIM_INFINITY and hard < wanted:
         if hard < 20_000:
-            pytest.skip(f"this machine allows {hard} files a process, and both ends of each connection are here")
+            pytest.skip(
+                f"this machine allows {hard} files a process, and both ends of each connection are here"
+            )
         wanted = hard
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     try:

@@ -21,7 +21,9 @@ def serve(
     folder: Folder = FOLDER,
     config: Annotated[
         Path | None,
-        typer.Option(help="The guard's settings; accounts and ledger are beside them. [default: FOLDER/guard.toml]"),
+        typer.Option(
+            help="The guard's settings; accounts and ledger are beside them. [default: FOLDER/guard.toml]"
+        ),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that serve. [default: 2]")

@@ -16,8 +16,9 @@ from limbeck.guard.interface.endpoints import ENDPOINTS
 from limbeck.guard.judge import UNKNOWN_KEY, Judge
 from limbeck.guard.record import encode
 from limbeck.guard.refusal import Refusal
-from limbeck.guard.respond import BrokenStreamError, respond
+from limbeck.guard.respond import BrokenStreamError, Way, respond
 from limbeck.guard.sanction import SanctionRules
+from limbeck.guard.server import CYCLE
 from limbeck.guard.setting import Price, Setting
 from limbeck.guard.upstream.door import Reply, Upstream
 
@@ -114,7 +115,7 @@ class Gateway:
         setting, judge = self._setting, self._judge
         refusal = await self._read(ask, setting, scope, receive) or judge.judge(ask)
         if refusal is None:
-            refusal = await self._serve(ask, setting, judge, send)
+            refusal = await self._serve(ask, setting, judge, scope, send)
         if refusal is not None:
             ask.status, ask.code = refusal.status, refusal.code
             await self._refuse(send, refusal)
@@ -133,6 +134,12 @@ class Gateway:
         most = setting.body_bytes
         if heads.length > most:
             return _too_large(most)
+        cycle = scope.get(CYCLE)
+        if (
+            cycle is not None and not cycle.more_body
+        ):  # nearly always: the body came with the headers
+            ask.raw = bytes(cycle.body)
+            return None if len(ask.raw) <= most else _too_large(most)
         message = await receive()
         if message["type"] == "http.disconnect":
             raise asyncio.CancelledError
@@ -141,7 +148,9 @@ class Gateway:
             return await _rest_of_body(ask, receive, most)
         return None if len(ask.raw) <= most else _too_large(most)
 
-    async def _serve(self, ask: Ask, setting: Setting, judge: Judge, send: Send) -> Refusal | None:
+    async def _serve(
+        self, ask: Ask, setting: Setting, judge: Judge, scope: Scope, send: Send
+    ) -> Refusal | None:
         admitted, heads = ask.admitted, ask.heads
         assert admitted is not None  # noqa: S101
         assert heads is not None  # noqa: S101
@@ -149,7 +158,7 @@ class Gateway:
         reply: Reply | None = None
         try:
             reply = await self.upstream.send("POST", ask.endpoint.path, headers, admitted.body)
-            return await respond(ask, reply, setting, send, judge.still_welcome)
+            return await respond(ask, reply, setting, Way(scope, send), judge.still_welcome)
         except UpstreamError as error:
             self.counters.upstream_errors += 1
             late = "silent" in str(error)

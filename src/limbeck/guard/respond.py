@@ -1,8 +1,9 @@
 """An upstream's reply on its way to the client: whole or streamed, sealed or as it came."""
 
+import re
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -13,6 +14,7 @@ from limbeck.guard.refusal import Refusal
 from limbeck.guard.said import text_of, tokens_of
 from limbeck.guard.seal.reply import seal_error, seal_reply
 from limbeck.guard.seal.stream import SealedStream
+from limbeck.guard.server import CYCLE, WHOLE
 from limbeck.guard.setting import Setting
 from limbeck.guard.sse import Events, payload
 from limbeck.guard.upstream.door import Reply
@@ -22,6 +24,9 @@ LOOK_S = 0.5
 """How often a request under way is asked whether its key is still in force."""
 REMOVED = b"x-limbeck-removed"
 """The reply header that names the parameters that were left out of the request."""
+_PLAIN = re.compile(r"[\w.-]{1,64}", re.ASCII)
+"""Names of parameters that may stand in a header; they are the caller's to make up."""
+_BODILESS = (204, 304)
 UNREADABLE = Refusal(
     502,
     "upstream_unreadable",
@@ -38,6 +43,22 @@ REVOKED = Refusal(
 
 class BrokenStreamError(Exception):
     """A stream that ends early; raised to make the server close the connection without a proper end."""
+
+
+class Way(NamedTuple):
+    """The way back to the client."""
+
+    scope: Mapping[str, Any]
+    send: Send
+
+    async def whole(self, status: int, headers: list[Header], body: bytes) -> None:
+        """Send a whole reply, at once where the server can."""
+        at_once = self.scope.get(WHOLE)
+        if at_once is not None:
+            at_once(self.scope[CYCLE], status, headers, body)
+            return
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
 
 
 class PlainStream:
@@ -81,7 +102,7 @@ class PlainStream:
 
 
 async def respond(
-    ask: Ask, reply: Reply, setting: Setting, send: Send, welcome: Callable[[Ask], bool]
+    ask: Ask, reply: Reply, setting: Setting, way: Way, welcome: Callable[[Ask], bool]
 ) -> Refusal | None:
     """Send the reply to the client, or return why it must not be sent.
 
@@ -100,7 +121,7 @@ async def respond(
     if ask.sealed and header(reply.headers, b"content-encoding") not in (None, b"identity"):
         return UNREADABLE
     if kind.startswith(b"text/event-stream") and reply.status < 400:
-        return await _stream(ask, reply, setting, send, welcome)
+        return await _stream(ask, reply, setting, way.send, welcome)
     body = await reply.body(setting.reply_bytes)
     sealed = _sealed(ask, body, reply.status, setting)
     if sealed is None:
@@ -110,9 +131,11 @@ async def respond(
     headers = _headers(ask, reply)
     ask.status = reply.status
     ask.served = reply.status < 400
-    await _whole(
-        send, reply.status, headers if sealed is body else with_length(headers, len(sealed)), sealed
-    )
+    if sealed is not body or (
+        header(headers, b"content-length") is None and reply.status not in _BODILESS
+    ):
+        headers = with_length(headers, len(sealed))
+    await way.whole(reply.status, headers, sealed)
     return None
 
 
@@ -157,13 +180,9 @@ def _headers(ask: Ask, reply: Reply) -> list[Header]:
         headers = [one for one in headers if b"reasoning" not in one[0].lower()]
     admitted = ask.admitted
     if admitted is not None and admitted.removed:
-        headers.append((REMOVED, ", ".join(admitted.removed).encode("ascii", "replace")))
+        names = [name if _PLAIN.fullmatch(name) else "?" for name in admitted.removed]
+        headers.append((REMOVED, ", ".join(names).encode()))
     return headers
-
-
-async def _whole(send: Send, status: int, headers: list[Header], body: bytes) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
 
 
 async def _stream(

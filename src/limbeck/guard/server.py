@@ -14,7 +14,12 @@ from uvicorn.server import Server
 
 from limbeck.guard.refusal import Refusal
 
+Header = tuple[bytes, bytes]
 SWEEP_S = 0.5
+JOINED = 64 * 1024
+CYCLE, WHOLE = "limbeck.cycle", "limbeck.whole"
+"""Keys of the scope: a short way to a request's body and for a reply that is there at once. An application that finds
+them may use them in place of `receive` and `send`; another server has none, and everything works without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +148,31 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.write(b"".join([*head, body]))
         self.transport.close()
 
+    def whole(
+        self, cycle: RequestResponseCycle, status: int, headers: list[Header], body: bytes
+    ) -> None:
+        """Write a whole reply at once. Its headers come from a parser or from here, and hold its length."""
+        if cycle.disconnected:
+            return
+        head = [STATUS_LINE.get(status) or b"HTTP/1.1 %d \r\n" % status]
+        for name, value in headers:
+            head += (name, b": ", value, b"\r\n")
+        head.append(b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
+        if len(body) < JOINED:
+            head.append(body)
+            self.transport.write(b"".join(head))
+        else:
+            self.transport.write(b"".join(head))
+            self.transport.write(body)
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        scope: Any = cycle.scope
+        scope[CYCLE], scope[WHOLE] = cycle, self.whole
         task = self._task = self.loop.create_task(cycle.run_asgi(app))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
