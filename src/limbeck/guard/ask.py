@@ -16,7 +16,7 @@ class Ask:
     """The state of one request. Fields are filled in from top to bottom as it is understood."""
 
     __slots__ = (
-        "admitted", "begun", "code", "completion_tokens", "cut", "endpoint", "granted", "heads", "holder", "ip",
+        "admitted", "begun", "code", "completion_tokens", "cut", "endpoint", "granted", "heads", "holder", "ip", "late",
         "now", "prompt_tokens", "raw", "reduced", "request", "reservation", "served", "status", "text", "use",
     )  # fmt: skip
 
@@ -42,6 +42,7 @@ class Ask:
         self.completion_tokens: int | None = None
         self.text: str | None = None
         self.cut = False
+        self.late = False
 
     @property
     def sealed(self) -> bool:

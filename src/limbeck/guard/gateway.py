@@ -177,6 +177,8 @@ class Gateway:
             counters.refused(ask.code)
         if ask.cut:
             counters.cut += 1
+        if ask.late:
+            counters.late += 1
         if ask.reservation is not None:
             self._settle(ask)
         self._tell(ask, seconds)

@@ -20,6 +20,7 @@ _PLAIN = {
     "prompt_tokens": "Tokens of prompts that were served",
     "completion_tokens": "Tokens of answers",
     "cut": "Replies that hidden reasoning was taken out of",
+    "late": "Streams whose reasoning was seen to be reasoning only after it had left; set starts_thinking",
     "upstream_errors": "Requests that the upstream did not answer",
     "gone": "Requests whose client left before the answer was complete",
     "broken": "Streams that ended early",

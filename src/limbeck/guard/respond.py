@@ -202,7 +202,7 @@ async def _stream(
     try:
         await _pipe(ask, reply, stream, send, welcome)
     finally:
-        ask.cut = stream.cut
+        ask.cut, ask.late = stream.cut, stream.late
         prompt, completion = tokens_of(stream.usage)
         ask.prompt_tokens = prompt
         ask.completion_tokens = stream.count if completion is None else completion
