@@ -63,9 +63,7 @@ def test_a_batch_is_signed_and_read_back(fresh: Ledger) -> None:
     assert found[0].account != "anna"
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(st.sampled_from("abcd"), min_size=1, max_size=40), max_size=25), st.data())
 def test_any_batches_openings_and_pins_make_a_sound_log(
     tmp_path: Path, batches: list[list[str]], data: st.DataObject

@@ -167,7 +167,7 @@ def export(
             texts=texts,
             known=[_read(path) for path in known or ()],
         )
-    typer.echo(f"{made.path}: {made.records} records, complete up to {to_time(made.until)}")
+    typer.echo(f"{out}: {made.records} records, complete up to {to_time(made.until)}")
     if made.later:
         _note(f"{made.later} newer records of the ledger wait for the running gateway's next pin")
 

@@ -8,13 +8,14 @@ from typing import Any
 
 from limbeck.errors import LedgerError
 from limbeck.ledger.checkpoint import read_checkpoint
+from limbeck.ledger.container import write_container
 from limbeck.ledger.encoding import canonical, to_base64, to_time
 from limbeck.ledger.heads import prove
 from limbeck.ledger.keys import Keys
 from limbeck.ledger.pseudonym import THE_LOG, opening, pseudonym
 from limbeck.ledger.reading import Reading
 from limbeck.ledger.record import read_leaf
-from limbeck.ledger.sealed import seal
+from limbeck.ledger.sealed import sealed_files
 
 FORMAT = "limbeck-account-bundle/1"
 RECORDS, LOG_RECORDS = "records.jsonl", "log-records.jsonl"
@@ -27,7 +28,6 @@ _MOST_CHECKPOINTS = 2000
 class Exported:
     """What a bundle holds."""
 
-    path: Path
     account: str
     records: int
     size: int
@@ -48,13 +48,27 @@ def export_account(
     texts: bool = False,
     known: Iterable[str] = (),
 ) -> Exported:
-    """Write the bundle of one account, up to the last pin of the log.
+    """Write the bundle of one account, up to the last pin of the log; see `account_files`."""
+    files, made = account_files(log, keys, account, policy=policy, texts=texts, known=known)
+    write_container(path, files)
+    return made
+
+
+def account_files(
+    log: Reading,
+    keys: Keys,
+    account: str,
+    *,
+    policy: str | None = None,
+    texts: bool = False,
+    known: Iterable[str] = (),
+) -> tuple[dict[str, bytes], Exported]:
+    """Return the files of the bundle of one account, up to the last pin of the log.
 
     Args:
         log: The log; pin it before, or records since its last pin are left out.
         keys: The log's.
         account: As the operator calls it.
-        path: A zip's path, or a folder's.
         policy: The text of the policy that the decisions followed.
         texts: Add the raw texts of this account that are still kept.
         known: Checkpoints that the reader has from elsewhere; the bundle will be shown to go on from them.
@@ -92,8 +106,8 @@ def export_account(
         "pseudonym": name,
         "size": size,
     }
-    seal(path, files, about, keys.signer)
-    return Exported(path, account, len(mine), size, until, log.size() - size)
+    made = Exported(account, len(mine), size, until, log.size() - size)
+    return sealed_files(files, about, keys.signer), made
 
 
 def _proof(log: Reading, seq: int, size: int) -> dict[str, Any]:

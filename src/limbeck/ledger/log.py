@@ -146,6 +146,10 @@ class Log:
             check_entry(entry)
         return self._write(entries, pin=False)
 
+    def now(self) -> int:
+        """Return what time a record would get now, in milliseconds since 1970."""
+        return max(self._clock(), self._current().time)
+
     def pin(self) -> Receipt:
         """Record how many records every account has; what is pinned cannot be left out of a bundle later."""
         return self._write((), pin=True)

@@ -33,6 +33,17 @@ class Opened:
             raise LedgerError(f"the bundle lacks {name}")
         return self.files[name]
 
+    def text(self, name: str) -> str:
+        """Return a file that must be there, as text.
+
+        Raises:
+            LedgerError: It is not there, or not UTF-8.
+        """
+        try:
+            return self.file(name).decode()
+        except UnicodeDecodeError as error:
+            raise LedgerError(f"{name} is not text in UTF-8") from error
+
     def rows(self, name: str) -> list[tuple[bytes, str]]:
         """Return the lines of a file, each with how to call it in a sentence."""
         data = self.file(name)
@@ -47,10 +58,16 @@ class Opened:
 
 
 def seal(path: Path, files: Mapping[str, bytes], about: Mapping[str, Any], signer: Signer) -> None:
-    """Write a sealed bundle.
+    """Write a sealed bundle to a zip's path or a folder's; see `sealed_files`."""
+    write_container(path, sealed_files(files, about, signer))
+
+
+def sealed_files(
+    files: Mapping[str, bytes], about: Mapping[str, Any], signer: Signer
+) -> dict[str, bytes]:
+    """Return the files of a sealed bundle, manifest and seal among them.
 
     Args:
-        path: A zip's path or a folder's.
         files: By name.
         about: Facts for the manifest: JSON, with a `format`.
         signer: Whose seal it is.
@@ -58,7 +75,7 @@ def seal(path: Path, files: Mapping[str, bytes], about: Mapping[str, Any], signe
     hashed = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     manifest = canonical({**about, "files": hashed, "public_key": str(signer.public)})
     note = sign(_text(manifest), signer)
-    write_container(path, {**files, MANIFEST: manifest, SEAL: note.encode()})
+    return {**files, MANIFEST: manifest, SEAL: note.encode()}
 
 
 def open_sealed(path: Path, form: str, pinned: PublicKey | None = None) -> Opened:
@@ -72,9 +89,20 @@ def open_sealed(path: Path, form: str, pinned: PublicKey | None = None) -> Opene
     Raises:
         LedgerError: A file was changed, added, dropped or swapped, or the seal is not valid.
     """
-    files = read_container(path)
+    return open_files(read_container(path), form, pinned, what=str(path))
+
+
+def open_files(
+    files: Mapping[str, bytes], form: str, pinned: PublicKey | None = None, *, what: str
+) -> Opened:
+    """Check a sealed bundle whose files are at hand, such as one inside another; `what` names it.
+
+    Raises:
+        LedgerError: As `open_sealed` does.
+    """
+    files = dict(files)
     if MANIFEST not in files or SEAL not in files:
-        raise LedgerError(f"{path} is no bundle: it lacks {MANIFEST} or {SEAL}")
+        raise LedgerError(f"{what} is no bundle: it lacks {MANIFEST} or {SEAL}")
     manifest = files.pop(MANIFEST)
     about = parse(manifest, MANIFEST)
     key = parse_key(field(about, "public_key", str, MANIFEST))

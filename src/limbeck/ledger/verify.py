@@ -102,6 +102,21 @@ def verify_account(
         LedgerError: One thing does not hold; the sentence says which.
     """
     opened = open_sealed(path, FORMAT, public_key)
+    return verify_opened(opened, known=known, witnesses=witnesses, pinned=public_key is not None)
+
+
+def verify_opened(
+    opened: Opened,
+    *,
+    known: Iterable[str] = (),
+    witnesses: Iterable[PublicKey] = (),
+    pinned: bool = False,
+) -> Verified:
+    """Verify an account's bundle that was opened already, such as one inside another bundle.
+
+    Raises:
+        LedgerError: As `verify_account` does.
+    """
     _check_files(opened)
     name = _pseudonym(opened)
     signed = _checkpoints(opened)
@@ -121,7 +136,7 @@ def verify_account(
     return Verified(
         account=field(opened.about, "account", str, "the manifest"),
         key=opened.key,
-        pinned=public_key is not None,
+        pinned=pinned,
         records=records,
         kinds=dict(sorted(Counter(r.kind for r in records).items())),
         size=last.size,
