@@ -1,12 +1,12 @@
 """Ground truth for tracing: students whose lineage is known, because Limbeck made them.
 
-    python benchmarks/trace.py [--quick] [--work DIR] [--coins N] [--siblings R] [--negatives N]
+    python benchmarks/trace.py [--quick] [--large] [--work DIR] [--coins N] [--siblings R] [--negatives N]
 
 SmolLM2-135M writes the text of a small world (`trace_world.py`): a teacher, its siblings, an unrelated teacher and a base
 model, about half a million parameters each. Students of many kinds are trained with Limbeck's own loop and audited on
 sealed coins, with the teacher and the public base model as references. False alarms are counted on models that were
-really trained, and on fresh bits for every model. Rivals get the same prompts. What is done is kept in the work folder
-and not done again. Prints progress, tables, and one JSON object as the last line.
+really trained, and on fresh bits for every model. Rivals get the same prompts. `--large` adds students that are pruned
+out of SmolLM2-135M itself (`trace_large.py`). What is done is kept in the work folder and not done again. Prints progress, tables, and one JSON object as the last line.
 """
 
 import argparse
@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from trace_large import measure_large
 from trace_rivals import Marked, likest, membership, radioactivity, stamp
 from trace_world import (
     Example,
@@ -475,7 +476,7 @@ def attacks() -> list[str]:
 # Telling
 
 
-def measure(scale: Scale, say: Say, *, verify: bool) -> dict[str, Any]:
+def measure(scale: Scale, say: Say, *, verify: bool, large: bool) -> dict[str, Any]:
     """Make what is missing and return every figure."""
     began, used = time.perf_counter(), time.process_time()
     torch.set_num_threads(1)
@@ -503,6 +504,7 @@ def measure(scale: Scale, say: Say, *, verify: bool) -> dict[str, Any]:
         "rivals": rivals(case, suspects, say),
         "siblings": sibling_tests(case, suspects, say),
         "attacks_rejected": attacks() if verify else [],
+        "large": measure_large(scale, say, epochs=1, alpha=ALPHA) if large else None,
     }
     for kind, row in found["kinds"].items():
         row["sibling_p"] = found["siblings"].get(kind, [{"p": None}])[0]["p"]
@@ -560,13 +562,14 @@ def _count(value: int | None) -> str:
 
 def main() -> None:
     """Run what is not done yet, print the tables and the JSON line."""
-    scale, verify = _options()
+    scale, verify, large = _options()
     console = Console(width=200)
     try:
         found = measure(
             scale,
             lambda what: print(f"{time.strftime('%H:%M:%S')} {what}", flush=True),
             verify=verify,
+            large=large,
         )
     except LimbeckError as error:
         raise SystemExit(f"trace.py: {error}") from None
@@ -576,9 +579,10 @@ def main() -> None:
     print(json.dumps(found))
 
 
-def _options() -> tuple[Scale, bool]:
+def _options() -> tuple[Scale, bool, bool]:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a smaller world; figures are rough")
+    parser.add_argument("--large", action="store_true", help="students out of SmolLM2 too, minutes")
     parser.add_argument("--work", type=Path, default=_ROOT / "runs" / "trace")
     parser.add_argument("--coins", type=int, help="of the right account [default: 300, quick 60]")
     parser.add_argument("--siblings", type=int, help="[default: 99, quick 9]")
@@ -602,7 +606,7 @@ def _options() -> tuple[Scale, bool]:
         work=given.work / ("quick" if quick else "full"),
         seed=given.seed,
     )
-    return scale, not (given.no_attacks or quick)
+    return scale, not (given.no_attacks or quick), given.large
 
 
 if __name__ == "__main__":
