@@ -1,5 +1,6 @@
 """From prompts to a verified bundle, by the commands alone, with a real model."""
 
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,13 +26,13 @@ def done(*words: object) -> Result:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, tiny_teacher_folder: Path) -> Path:
-    """Coins that were committed to, registered, sealed, audited and bundled; the beacon is a second away."""
+    """Coins that were committed to, registered, sealed and audited; the beacon is some seconds away."""
     place = tmp_path_factory.mktemp("place")
     prompts = place / "prompts.txt"
     prompts.write_text("".join(f"Say the number {n}.\n" for n in range(14)), encoding="utf-8")
     drawn = ("--teacher", tiny_teacher_folder, "--max-new-tokens", 6, "--out", place / "coins")
     done("seal", prompts, *drawn, "--commit")
-    moment = (datetime.now(UTC) + timedelta(seconds=30)).isoformat(timespec="seconds")
+    moment = (datetime.now(UTC) + timedelta(seconds=6)).isoformat(timespec="seconds")
     told = done("register", "--coins", place / "coins", "--beacon-source", SOURCE, "--beacon-at", moment,
                 "--candidate", place / "student")  # fmt: skip
     assert "--alpha 0.001" in told.output
@@ -39,6 +40,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, tiny_teacher_folder: Path) -
     suspect = place / "student"
     suspect.symlink_to(tiny_teacher_folder)
     done("audit", "--coins", place / "coins", "--suspect", suspect, "--out", place / "report")
+    while datetime.now(UTC) <= datetime.fromisoformat(moment):
+        time.sleep(0.1)
     return place
 
 
@@ -56,6 +59,12 @@ def test_a_registered_audit_becomes_a_bundle_that_verifies(place: Path, tmp_path
     assert "not shown, which is not the same as not distilled" in found.output
     assert "level        0.001 over 1 tests, 0.001 each" in found.output
     assert "the owner's clock" in found.output
+
+
+def test_pages_are_written_from_what_came_out(place: Path, tmp_path: Path) -> None:
+    bundle(place, tmp_path / "b.zip")
+    done("verify", tmp_path / "b.zip", "--pages", tmp_path / "pages")
+    assert "did not show" in (tmp_path / "pages" / "run-1.html").read_text(encoding="utf-8")
 
 
 def test_a_changed_bundle_is_an_error(place: Path, tmp_path: Path) -> None:
