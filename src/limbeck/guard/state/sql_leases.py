@@ -202,7 +202,7 @@ def _held(connection: sa.Connection, worker: str, ids: Sequence[int] | None = No
         for first in range(0, len(ids), _BATCH):
             some = {"worker": worker, "leases": ids[first : first + _BATCH]}
             rows += connection.execute(_HELD_SOME, some).all()
-    found = [_Lease(*row[:4], _meter_of(*row[4:])) for row in rows]
+    found = [_Lease(row[0], row[1], row[2], row[3], _meter_of(*row[4:])) for row in rows]
     return sorted(found, key=lambda lease: lease.of)
 
 
