@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,7 +36,9 @@ def free_port() -> int:
 class Postgres:
     """Owns a cluster in a folder and its server; `kill` and `start` as often as a test likes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
+        # Not under pytest's folders: those are for their owner only, and the server may be somebody else.
+        folder = Path(tempfile.mkdtemp(prefix="limbeck-postgres-"))
         self._folder, self._port = folder, free_port()
         self._as = _somebody_else(folder)
         initdb = [binary("initdb"), "-D", str(folder / "data"), "-U", "guard", "-A", "trust"]
@@ -68,6 +71,7 @@ class Postgres:
         if self._server is not None and self._server.poll() is None:
             os.killpg(self._server.pid, signal.SIGQUIT)
             self._server.wait(_PATIENCE_S)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _answers(self) -> bool:
         import psycopg
@@ -129,9 +133,6 @@ def _somebody_else(folder: Path) -> list[str]:
         return []
     user = pwd.getpwnam("nobody")
     os.chown(folder, user.pw_uid, user.pw_gid)
-    for parent in folder.parents:  # pytest's folders are for their owner only
-        if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
-            parent.chmod(parent.stat().st_mode | 0o011)
     return [binary("setpriv"), "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
 
 

@@ -32,6 +32,7 @@ from limbeck.trace.local import LocalWeigher
 from limbeck.trace.many import Discoveries, discover
 from limbeck.trace.report import Models, capped, figures, render_html, text_figures
 from limbeck.trace.sealing import COMMITMENT, Beacon, Sealed, commit, read_sealed, seal
+from limbeck.trace.siblings import Contexts, Floats, SiblingTest, rank_siblings
 from limbeck.trace.text_only import FEATURES, KEYS, KeyTest, audit_texts, combined, fresh_keys
 from limbeck.trace.verdict import Verdict, decide_by_p
 from limbeck.validate.respond import Asked
@@ -322,6 +323,56 @@ def _kin(question: Question, suspect: Weigher, references: Sequence[Weigher]) ->
     return kinship(suspect.local, teacher.local)
 
 
+# Ranking a teacher among its siblings
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A teacher with what it was before its last phase, and the re-runs of that phase."""
+
+    teacher: str
+    before: str
+    siblings: tuple[str, ...]
+
+
+def trace_siblings(
+    family: Family,
+    suspect: str,
+    contexts: Sequence[str],
+    *,
+    candidates: int,
+    base: Path,
+    dtype: str,
+    progress: Progress,
+) -> SiblingTest:
+    """Rank a teacher among its siblings by how much of it a suspect holds.
+
+    The candidates of each context are the likeliest tokens of the teacher before its last phase. Every context given is
+    used, so their number is fixed by whoever names them.
+
+    Raises:
+        TraceError: No context, no sibling, or a model with another tokenizer.
+        LimbeckError: A model cannot be loaded.
+    """
+    if not contexts:
+        raise TraceError("a rank among siblings needs contexts at which models are compared")
+    before = _load(family.before, base, dtype)
+    places = Contexts(tuple(contexts), LocalWeigher(before).likeliest(contexts, candidates))
+    names = (suspect, family.before, family.teacher, *family.siblings)
+    progress.begin("models", len(names), "models")
+    heard: list[Floats] = []
+    for name in names:
+        model = _load(name, base, dtype)
+        if model.tokenizer_sha256 != before.tokenizer_sha256:
+            raise TraceError(
+                f"{name} has another tokenizer than {family.before}, and siblings are compared token by token"
+            )
+        heard.append(LocalWeigher(model).log_probs(places))
+        progress.advance()
+    progress.end()
+    return rank_siblings(heard[0], heard[1], heard[2], heard[3:])
+
+
 # Auditing text alone
 
 
@@ -387,10 +438,12 @@ __all__ = [
     "Audit",
     "Beacon",
     "Drawing",
+    "Family",
     "Question",
     "Traced",
     "commit_answers",
     "read_prompts",
     "seal_answers",
     "trace",
+    "trace_siblings",
 ]

@@ -277,6 +277,64 @@ def trace(
     return done.report
 
 
+def trace_siblings(
+    *,
+    contexts: str | Path,
+    suspect: str | Path,
+    teacher: str | Path,
+    before: str | Path,
+    siblings: Sequence[str | Path],
+    alpha: float = 0.01,
+    candidates: int = 32,
+    dtype: str = "float32",
+    base: str | Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Rank a teacher among the re-runs of its last training phase, by how much of it a suspect holds.
+
+    Args:
+        contexts: Text with one context a line; all of them are used.
+        suspect: A folder, a run's folder, `hf:org/name` or `packaged:name`; so are the others.
+        teacher: The real teacher.
+        before: The teacher before its last phase.
+        siblings: The re-runs; p can be no smaller than one in one more.
+        alpha: Chance of a false accusation, in (0, 1).
+        candidates: Next tokens that are compared at each context.
+        dtype: Number format in which models are heard.
+        base: Folder that relative models start from; None takes the working folder.
+        progress: Hears of it.
+
+    Raises:
+        TraceError: Too few siblings for alpha, or models that cannot be compared.
+    """
+    from dataclasses import asdict
+
+    from limbeck.errors import TraceError
+    from limbeck.trace.siblings import siblings_needed
+    from limbeck.tracing import Family, read_prompts
+    from limbeck.tracing import trace_siblings as rank
+
+    if not 0 < alpha < 1:
+        raise TraceError(f"alpha must lie between 0 and 1, got {alpha}")
+    least = siblings_needed(alpha)
+    family = Family(str(teacher), str(before), tuple(map(str, siblings)))
+    found = asdict(
+        rank(
+            family,
+            str(suspect),
+            [text for text, _ in read_prompts(Path(contexts))],
+            candidates=candidates,
+            base=Path(base or "."),
+            dtype=dtype,
+            progress=progress or Silent(),
+        )
+    )
+    few = len(siblings) < least
+    verdict = "undecided" if few else "distilled" if found["p_value"] <= alpha else "not shown"
+    because = f"{len(siblings)} siblings are fewer than the {least} that alpha needs" if few else ""
+    return found | {"alpha": alpha, "verdict": verdict, "because": because}
+
+
 def trace_tables(report: dict[str, Any]) -> Iterator[RenderableType]:
     """Yield what the terminal shows of an audit."""
     from limbeck.trace.report import tables

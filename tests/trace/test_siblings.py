@@ -32,7 +32,7 @@ def family(rng: np.random.Generator, siblings: int) -> tuple[Floats, list[Floats
 def test_a_student_of_the_teachers_probabilities_ranks_it_first():
     rng = np.random.default_rng(0)
     base_CK, teachers = family(rng, 99)
-    student_CK = teachers[0] + rng.normal(0, 1.0, (60, 8))
+    student_CK = teachers[0] + rng.normal(0, 0.5, (60, 8))
     logs = [log_probs(x) for x in (student_CK, base_CK, *teachers)]
     found = rank_siblings(logs[0], logs[1], logs[2], logs[3:])
     assert found.rank == 1

@@ -18,7 +18,20 @@ from limbeck.trace.text_only import (
     siding,
 )
 
-HERBS = "sage thyme mint basil fennel parsley dill chervil lovage tarragon borage sorrel".split()
+HERBS = [
+    "sage",
+    "thyme",
+    "mint",
+    "basil",
+    "fennel",
+    "parsley",
+    "dill",
+    "chervil",
+    "lovage",
+    "tarragon",
+    "borage",
+    "sorrel",
+]
 KEY = bytes(range(32))
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from limbeck.errors import LimbeckError, TraceError
 from limbeck.ledger.encoding import canonical
 from limbeck.ledger.keys import new_keys
-from limbeck.ledger.note import sign
+from limbeck.ledger.note import COSIGNATURE, PublicKey, cosign, new_signer, sign
 from limbeck.ledger.record import Entry
 from limbeck.trace.bundle import record_run, register
 from limbeck.trace.coins import toss
@@ -47,7 +47,7 @@ def fresh(tmp_path: Path) -> Case:
     return Case(tmp_path)
 
 
-def attacked(case: Case, bundle: Path, tmp_path: Path, change: Callable[[Files], None]) -> Path:
+def attacked(case: Case, bundle: Path, tmp_path: Path, change: Callable[[Files], object]) -> Path:
     return resealed(bundle, case.keys, tmp_path / "attacked.zip", change)
 
 
@@ -431,7 +431,7 @@ REPORTS: dict[str, tuple[Callable[[Any], None], str]] = {
 def test_a_report_that_was_touched_is_rejected(
     attack: str, fresh: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("limbeck.trace.bundle.render_html", lambda report: "a page")
+    monkeypatch.setattr("limbeck.trace.bundle.render_html", str)
     change, words = REPORTS[attack]
     with pytest.raises(LimbeckError, match=re.escape(words)):
         verify_trace(_changed(fresh, change))
@@ -480,6 +480,60 @@ def test_coins_without_a_beacon_are_rejected(fresh: Case) -> None:
     seal(fresh.coins, fresh.keys.signer, None)
     with pytest.raises(TraceError, match="without a public beacon"):
         verify_trace(fresh.export(fresh.audit()))
+
+
+def test_a_run_recorded_before_its_beacon_was_public_is_rejected(fresh: Case) -> None:
+    """Whoever runs before the value is published made the value up."""
+    fresh.commit()
+    fresh.register()
+    before = fresh.clock.now
+    fresh.seal()
+    fresh.clock.now = before
+    with pytest.raises(TraceError, match="a run was recorded before the beacon was public"):
+        verify_trace(fresh.export(fresh.audit()))
+
+
+# A witness instead of the owner's clock.
+
+
+def _cosigned(case: Case, seconds: int) -> tuple[str, PublicKey]:
+    witness = new_signer("witness.example", kind=COSIGNATURE)
+    note = case.log(lambda log: log.sign().checkpoint)
+    return cosign(note, witness, seconds), witness.public
+
+
+def test_a_witness_of_the_ledger_before_the_beacon_replaces_the_owner_s_clock(fresh: Case) -> None:
+    fresh.commit()
+    fresh.register()
+    seen, witness = _cosigned(fresh, BEACON_AT // 1000 - 600)
+    fresh.seal()
+    out = fresh.export(fresh.audit(), known=[seen])
+    shown = verify_trace(out, witness=witness)
+    assert shown.seen_at == datetime.fromtimestamp(BEACON_AT // 1000 - 600, UTC)
+    assert not any("owner's clock" in sentence for sentence in shown.rests_on)
+
+
+def test_a_witness_that_saw_the_registration_after_the_beacon_does_not_help(fresh: Case) -> None:
+    fresh.commit()
+    fresh.register()
+    seen, witness = _cosigned(fresh, BEACON_AT // 1000 + 5)
+    fresh.seal()
+    out = fresh.export(fresh.audit(), known=[seen])
+    with pytest.raises(
+        TraceError, match=r"was seen by witness\.example at .*, not before the beacon"
+    ):
+        verify_trace(out, witness=witness)
+
+
+def test_a_witness_that_saw_the_ledger_without_the_registration_does_not_help(fresh: Case) -> None:
+    fresh.log(lambda log: log.append([Entry("gap", None, {})]))
+    seen, witness = _cosigned(fresh, BEACON_AT // 1000 - 600)
+    fresh.commit()
+    fresh.register()
+    fresh.seal()
+    out = fresh.export(fresh.audit(), known=[seen])
+    with pytest.raises(TraceError, match="cosigned no checkpoint that has the registration"):
+        verify_trace(out, witness=witness)
 
 
 # A plan made or chosen after looking.

@@ -4,6 +4,7 @@ import typer
 
 from limbeck.commands import (
     guard_accounts,
+    guard_console,
     guard_invite,
     guard_ledger,
     guard_sanctions,
@@ -16,6 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 guard_accounts.register(app)
+guard_console.register(app)
 guard_invite.register(app)
 guard_ledger.register(app)
 guard_sanctions.register(app)

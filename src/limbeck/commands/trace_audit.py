@@ -1,4 +1,4 @@
-"""`limbeck trace seal` and `limbeck trace audit`."""
+"""`limbeck trace seal`, `limbeck trace audit` and `limbeck trace siblings`."""
 
 import json
 from datetime import UTC, datetime
@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the group."""
     app.command("seal")(seal)
     app.command("audit")(audit)
+    app.command("siblings")(siblings)
 
 
 def seal(
@@ -165,6 +166,50 @@ def audit(
         console.print(part)
     if out is not None:
         console.print(f"report   {out / 'report.html'}", markup=False, highlight=False)
+
+
+def siblings(
+    contexts: Annotated[
+        Path, typer.Argument(help="Text, one context a line: all are used, so fix them beforehand.")
+    ],
+    suspect: Annotated[
+        str, typer.Option(help="A model folder, a run's folder, hf:… or packaged:…")
+    ],
+    teacher: Annotated[str, typer.Option(help="The same.")],
+    before: Annotated[str, typer.Option(help="The teacher before its last training phase.")],
+    sibling: Annotated[
+        list[str], typer.Option(help="A re-run of that phase with a fresh seed; repeat it.")
+    ],
+    alpha: Annotated[
+        float, typer.Option(help="Chance of a false accusation, fixed before the test.")
+    ] = 0.01,
+    candidates: Annotated[int, typer.Option(min=2, help="Next tokens a context.")] = 32,
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Rank a teacher among its siblings: finds students of its probabilities, which coins miss."""
+    from limbeck.terminal import TerminalProgress
+    from limbeck.workbench import trace_siblings
+
+    with TerminalProgress(Console(stderr=True)) as progress:
+        found = trace_siblings(
+            contexts=contexts,
+            suspect=suspect,
+            teacher=teacher,
+            before=before,
+            siblings=sibling,
+            alpha=alpha,
+            candidates=candidates,
+            dtype=dtype,
+            progress=progress,
+        )
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    typer.echo(
+        f"{found['verdict']}: rank {found['rank']} of {found['siblings'] + 1} at {found['contexts']} contexts, "
+        f"p = {found['p_value']:.3g} (alpha {alpha:g}), e = {found['e_value']:.3g}"
+    )
 
 
 def _weights(text: str) -> Literal["fitted", "one"]:

@@ -14,18 +14,20 @@ What cannot be checked without the models or the network is said in `Traced.rest
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from limbeck.artefact import sha256_bytes
 from limbeck.errors import TraceError
+from limbeck.ledger.bundle import CHECKPOINTS
 from limbeck.ledger.bundle import FORMAT as LEDGER_FORMAT
+from limbeck.ledger.checkpoint import read_checkpoint
 from limbeck.ledger.container import from_zip
 from limbeck.ledger.encoding import field, parse, to_time
-from limbeck.ledger.note import PublicKey
+from limbeck.ledger.note import PublicKey, witnessed_at
 from limbeck.ledger.record import Record
 from limbeck.ledger.sealed import Opened, open_files, open_sealed
 from limbeck.ledger.verify import Verified, verify_opened
@@ -84,8 +86,8 @@ class Traced:
     registration: Registration
     recorded_at: int
     """When the ledger recorded the registration, in milliseconds since 1970, by the owner's clock."""
-    stamped_at: datetime | None
-    """The same by a time-stamping authority that the verifier trusts."""
+    seen_at: datetime | None
+    """When a time-stamping authority or a witness that the reader trusts saw it; None where none was asked for."""
     beacon: str
     runs: tuple[Run, ...]
     other_registrations: int
@@ -103,6 +105,7 @@ def verify_trace(
     beacon: str | None = None,
     known: Sequence[str] = (),
     timestamp_roots: Path | None = None,
+    witness: PublicKey | None = None,
     most_alpha: float = MOST_ALPHA,
 ) -> Traced:
     """Verify a bundle that `limbeck trace bundle` wrote.
@@ -114,6 +117,8 @@ def verify_trace(
         known: Checkpoints of the owner's ledger, from elsewhere.
         timestamp_roots: Certificates of the time-stamping authorities that are trusted; the bundle must then hold a
             time-stamp from before the beacon.
+        witness: The key of a witness that is trusted; it must have cosigned the ledger with the registration in it, before
+            the beacon.
         most_alpha: What the levels of all registrations in the ledger may add up to: an owner who registers many coin
             files, or many keys for one, and shows the one that fits has that chance of a false accusation.
 
@@ -122,43 +127,55 @@ def verify_trace(
         TraceError: The audit does not; the sentence says which thing.
     """
     opened = open_sealed(path, FORMAT, public_key)
-    ledger = _ledger(opened, known, pinned=public_key is not None)
+    inner, ledger = _ledger(opened, known, pinned=public_key is not None)
     plan = read_registration(opened.text("registration.note"), opened.key)
-    recorded_at = _recorded(opened, ledger, plan)
-    value = _beacon(opened, plan, recorded_at, beacon)
+    registered = _recorded(opened, ledger, plan)
+    value = _beacon(opened, plan, registered.time, beacon)
     coins = _coins(opened, plan, value)
     runs = _runs(opened, ledger, plan, coins)
     _check_files(opened, runs)
-    stamped = _stamp(opened, plan, timestamp_roots)
+    seen = [
+        *_stamped(opened, plan, timestamp_roots),
+        *_witnessed(inner, plan, registered.seq, witness),
+    ]
     others, all_alpha = _others(ledger, most_alpha)
     return Traced(
         key=opened.key,
         registration=plan,
-        recorded_at=recorded_at,
-        stamped_at=stamped,
+        recorded_at=registered.time,
+        seen_at=min(seen, default=None),
         beacon=value,
         runs=runs,
         other_registrations=others,
         all_alpha=all_alpha,
-        rests_on=tuple(_rests_on(opened, plan, stamped, others, beacon, public_key, known)),
+        rests_on=tuple(
+            _rests_on(
+                opened,
+                plan,
+                others,
+                pinned=public_key is not None,
+                looked_up=beacon is not None,
+                seen=bool(seen),
+            )
+        ),
     )
 
 
 # The ledger, and what stands in it before the beacon
 
 
-def _ledger(opened: Opened, known: Sequence[str], *, pinned: bool) -> Verified:
+def _ledger(opened: Opened, known: Sequence[str], *, pinned: bool) -> tuple[Opened, Verified]:
     inner = open_files(
         from_zip(opened.file("ledger.zip")), LEDGER_FORMAT, opened.key, what="ledger.zip"
     )
     ledger = verify_opened(inner, known=known, pinned=pinned)
     if ledger.account != TRACE:
         raise TraceError(f"ledger.zip is about the account {ledger.account!r}, not {TRACE!r}")
-    return ledger
+    return inner, ledger
 
 
-def _recorded(opened: Opened, ledger: Verified, plan: Registration) -> int:
-    """Return when the ledger recorded commitment and registration, which must be theirs and in that order."""
+def _recorded(opened: Opened, ledger: Verified, plan: Registration) -> Record:
+    """Return the ledger's record of the registration, after that of the commitment; both must be theirs."""
     digest = sha256_bytes(opened.file("committed.note"))
     if digest != plan.coins_sha256:
         raise TraceError("the registration is about other coins than the bundle holds")
@@ -176,7 +193,7 @@ def _recorded(opened: Opened, ledger: Verified, plan: Registration) -> int:
         raise TraceError(
             "several plans were registered for these coins, so one could be chosen to suit"
         )
-    return registered.time
+    return registered
 
 
 def _only(ledger: Verified, kind: str, digest: str, what: str) -> Record:
@@ -291,6 +308,10 @@ def _runs(
         raise TraceError("the ledger's runs are not numbered from 1 without a gap")
     if not records:
         raise TraceError("the ledger has no run of this registration")
+    if any(r.time < plan.beacon_at for r in records):
+        raise TraceError(
+            "a run was recorded before the beacon was public: its value was known too early"
+        )
     runs = tuple(_run(opened, n, r, plan, coins) for n, r in enumerate(records, start=1))
     _check_number(runs, plan)
     return runs
@@ -451,58 +472,62 @@ def _check_files(opened: Opened, runs: Sequence[Run]) -> None:
         raise TraceError(f"the bundle holds what no ledger knows of: {', '.join(odd)}")
 
 
-def _stamp(opened: Opened, plan: Registration, roots: Path | None) -> datetime | None:
+def _stamped(opened: Opened, plan: Registration, roots: Path | None) -> list[datetime]:
+    """Return when an authority stamped the registration, which must be before the beacon; nothing if none was asked for."""
     note = opened.file("registration.note")
     proof = opened.files.get("registration.ots")
     if proof is not None and not is_over(proof, note):
         raise TraceError("registration.ots is not an OpenTimestamps proof over the registration")
     if roots is None:
-        return None
+        return []
     token = opened.files.get("registration.tsr")
     if token is None:
         raise TraceError("a time-stamp was wanted, but the bundle has no registration.tsr")
-    time = stamped_at(token, note, roots)
+    return [_before(plan, stamped_at(token, note, roots), "was stamped")]
+
+
+def _witnessed(
+    inner: Opened, plan: Registration, seq: int, witness: PublicKey | None
+) -> list[datetime]:
+    """Return when a witness first saw the ledger with record `seq`, which must be before the beacon."""
+    if witness is None:
+        return []
+    seen: list[int] = []
+    for row, what in inner.values(CHECKPOINTS):
+        checkpoint, note = read_checkpoint(field(row, "note", str, what))
+        if checkpoint.size > seq and (at := witnessed_at(note, witness)) is not None:
+            seen.append(at)
+    if not seen:
+        raise TraceError(f"{witness.name} cosigned no checkpoint that has the registration")
+    return [_before(plan, datetime.fromtimestamp(min(seen), UTC), f"was seen by {witness.name}")]
+
+
+def _before(plan: Registration, time: datetime, what: str) -> datetime:
     if time.timestamp() * 1000 >= plan.beacon_at:
         raise TraceError(
-            f"the registration was stamped at {time.isoformat()}, not before the beacon of {to_time(plan.beacon_at)}"
+            f"the registration {what} at {time.isoformat()}, not before the beacon of {to_time(plan.beacon_at)}"
         )
     return time
 
 
 def _rests_on(
-    opened: Opened,
-    plan: Registration,
-    stamped: datetime | None,
-    others: int,
-    beacon: str | None,
-    public_key: PublicKey | None,
-    known: Sequence[str],
-) -> list[str]:
-    said = ["the log-likelihoods in the runs; whoever has the models can measure them again"]
-    if public_key is None:
-        said.append("the bundle's own word for whose key it is; give --public-key")
-    if beacon is None:
-        said.append(
-            f"the beacon's value; look up what {plan.beacon_source} published at {to_time(plan.beacon_at)} and give --beacon"
+    opened: Opened, plan: Registration, others: int, *, pinned: bool, looked_up: bool, seen: bool
+) -> Iterator[str]:
+    yield "the log-likelihoods in the runs; whoever has the models can measure them again"
+    if not pinned:
+        yield "the bundle's own word for whose key it is; give --public-key"
+    if not looked_up:
+        yield (
+            f"the beacon's value; look up what {plan.beacon_source} published at {to_time(plan.beacon_at)} and give "
+            "--beacon"
         )
-    if stamped is None and not known:
-        held = " (a time-stamp is in the bundle: give --timestamp-roots)" * (
-            "registration.tsr" in opened.files
-        )
-        said.append(f"the owner's clock for the registration's time{held}")
-    if stamped is None and "registration.ots" in opened.files:
-        said.append(
-            "registration.ots, which is over the registration; a Bitcoin node can check its block"
-        )
+    if not seen:
+        held = " (it holds a time-stamp: give --timestamp-roots)"
+        yield f"the owner's clock for the registration's time{held * ('registration.tsr' in opened.files)}"
+        if "registration.ots" in opened.files:
+            yield "registration.ots, which is over the registration; a Bitcoin node can check its block"
     if others:
-        said.append(
-            f"{others} further registrations in this ledger, each with its own level; ask for their bundles"
-        )
+        yield f"{others} further registrations in this ledger, each with its own level; ask for their bundles"
     if not plan.candidates:
-        said.append(
-            "the owner's word that no other suspects were tried in private; none were named beforehand"
-        )
-    said.append(
-        "the owner's word that this ledger is the only one where such audits are registered"
-    )
-    return said
+        yield "the owner's word that no other suspects were tried in private; none were named beforehand"
+    yield "the owner's word that this ledger is the only one where such audits are registered"

@@ -36,8 +36,8 @@ def pepper() -> Pepper:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Generator[Postgres]:
-    server = Postgres(tmp_path_factory.mktemp("postgres"))
+def postgres() -> Generator[Postgres]:
+    server = Postgres()
     server.start()
     yield server
     server.stop()

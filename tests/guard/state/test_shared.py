@@ -365,9 +365,9 @@ def test_a_worker_that_was_given_up_joins_again_and_nothing_is_spent_twice(
 
 
 def test_a_database_server_that_is_killed_and_comes_back_is_used_again(
-    make_state: MakeState, tmp_path_factory: pytest.TempPathFactory
+    make_state: MakeState,
 ) -> None:
-    server = Postgres(tmp_path_factory.mktemp("killed"))
+    server = Postgres()
     server.start()
     try:
         clock = Clock()

@@ -4,6 +4,7 @@ Two threads meet here: the data path reserves and settles, and a timer calls `ti
 timer waits for the store; the data path holds it while it asks for a lease, which only the timer would notice.
 """
 
+import functools
 import secrets
 import socket
 import threading
@@ -29,7 +30,9 @@ from limbeck.guard.state.purse import (
 )
 from limbeck.guard.state.settings import StateSettings, WhenGone
 
-_BATCH = 2000
+_BATCH = 500
+_ROUNDS = 20
+"""A tick ends at most so many batches of leases; small ones, so that the data path is not held up."""
 _ASK_AGAIN_S = 0.25
 _ASK_SPENT_S = 10.0
 _GONE_RETRY_S = 1.0
@@ -112,7 +115,9 @@ class Spender:
         """
         try:
             self._report()
-            self._close(self._over())
+            for _ in range(_ROUNDS):
+                if not self._close(self._over()):
+                    break
             self._pay()
         except LostError:
             self._rejoin()
@@ -239,8 +244,10 @@ class Spender:
             self._retired = [lease for lease in self._retired if id(lease) not in gone]
             return over
 
-    def _close(self, leases: Sequence[Lease]) -> None:
-        """End leases in the store; if it cannot be reached, they wait for the next tick."""
+    def _close(self, leases: Sequence[Lease]) -> bool:
+        """End leases in the store, if there are any; if it cannot be reached, they wait for the next tick."""
+        if not leases:
+            return False
         try:
             if held := {lease.id: lease.charged for lease in leases if lease.id}:
                 self._store.close(self._worker, held)
@@ -254,6 +261,7 @@ class Spender:
                     self._counters.free(lease.slot)
                 elif not lease.id:
                     self._debts[lease.meter] += lease.charged
+        return True
 
     def _pay(self) -> None:
         """Charge what was spent without a lease while the store was gone."""
@@ -296,7 +304,7 @@ class Spender:
 def steady_clock() -> Callable[[], float]:
     """Return a clock that no one sets; where there is one, it also counts while the machine sleeps."""
     if hasattr(time, "CLOCK_BOOTTIME"):
-        return lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
+        return functools.partial(time.clock_gettime, time.CLOCK_BOOTTIME)
     return time.monotonic
 
 
