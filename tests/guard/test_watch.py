@@ -115,6 +115,19 @@ def test_accounts_are_bounded_and_the_longest_unseen_makes_room() -> None:
     assert watching.accounts.peek("steady") is not None
 
 
+def test_nobody_washes_an_accusation_away_with_a_flood_of_accounts() -> None:
+    watching = watch(accounts=12, clusters=10)
+    for one in fresh().observations:
+        if one.account == "copier-0-1":
+            watching.observe(one)
+    accused = watching.accounts.peek("copier-0-1")
+    assert accused is not None
+    assert accused.standing >= Action.CHALLENGE
+    for n in range(100):
+        watching.observe(observation(f"a{n}", float(n), "hello there"))
+    assert watching.accounts.peek("copier-0-1") is accused
+
+
 def test_one_busy_account_takes_no_more_memory_than_its_state() -> None:
     watching = watch()
     rng = dice(6)
