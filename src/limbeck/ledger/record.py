@@ -7,6 +7,7 @@ from typing import Any
 from limbeck.errors import LedgerError
 from limbeck.ledger.encoding import canonical, field, parse
 from limbeck.ledger.merkle import leaf_hash
+from limbeck.ledger.pseudonym import keyed_digest
 
 HEADS = "heads"
 PURGE = "purge"
@@ -24,6 +25,7 @@ KINDS = (
 """What callers record. The log itself adds `heads` and `purge`."""
 _OWN = (HEADS, PURGE)
 _MAX_LEAF = 1 << 20
+_HEX = frozenset("0123456789abcdef")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +94,51 @@ class Record:
         return data
 
 
+def sketch(
+    secret: bytes,
+    account: str,
+    texts: Mapping[str, str],
+    facts: Mapping[str, int | float | bool] | None = None,
+    raw: RawText | None = None,
+) -> Entry:
+    """Return the record of a request that holds keyed digests of its texts, and numbers, but no text.
+
+    Args:
+        secret: The ledger's; equal texts have equal digests under it, and nobody else can test a guess.
+        account: Whose request it was.
+        texts: By name, such as the prompt and the system prompt.
+        facts: Numbers, such as tokens.
+        raw: The text itself, only where the operator turned that on for this account.
+    """
+    digests = {name: keyed_digest(secret, text) for name, text in texts.items()}
+    return Entry("sketch", account, {"digests": digests, "facts": dict(facts or {})}, raw)
+
+
 def check_entry(entry: Entry) -> None:
     """Check what can be checked before anything is written.
 
     Raises:
-        LedgerError: An unknown kind, or a raw text without a reason.
+        LedgerError: An unknown kind, a sketch that could hold text, or a raw text without a reason.
     """
     if entry.kind not in KINDS:
         raise LedgerError(f"a record's kind must be one of {', '.join(KINDS)}; got {entry.kind!r}")
+    if entry.kind == "sketch" and not _is_sketch(entry.content):
+        raise LedgerError(
+            "a sketch holds `digests` of 64 hexadecimal digits and `facts` that are numbers; make it with `sketch`"
+        )
     if entry.raw is not None and not entry.raw.reason.strip():
         raise LedgerError("a raw text is kept only with a reason; got none")
+
+
+def _is_sketch(content: Mapping[str, Any]) -> bool:
+    """Say whether a sketch's content can hold no text of a request."""
+    digests, facts = content.get("digests"), content.get("facts")
+    if content.keys() != {"digests", "facts"} or not isinstance(digests, Mapping):
+        return False
+    if not isinstance(facts, Mapping):
+        return False
+    told = all(isinstance(d, str) and len(d) == 64 and set(d) <= _HEX for d in digests.values())
+    return told and all(isinstance(fact, int | float) for fact in facts.values())
 
 
 def read_leaf(data: bytes, what: str = "a record") -> Record:
