@@ -109,15 +109,19 @@ def test_a_sketch_holds_digests_and_numbers_and_nothing_of_the_text() -> None:
     )
 
 
+def test_digests_of_several_requests_are_a_sketch_too() -> None:
+    check_entry(Entry("sketch", "anna", {"requests": ["ab" * 16, "cd" * 16], "tokens": [3, None]}))
+
+
 @pytest.mark.parametrize(
     "content",
     [
-        {},
         {"digests": {"prompt": "a secret recipe"}, "facts": {}},
-        {"digests": {}, "facts": {"prompt": "a secret recipe"}},
-        {"digests": {}, "facts": {}, "prompt": "a secret recipe"},
-        {"digests": [], "facts": {}},
-        {"digests": {}, "facts": []},
+        {"facts": {"a secret recipe": 1}},
+        {"requests": ["ab" * 16, "a secret recipe"]},
+        {"requests": [["ab" * 33]]},
+        {"requests": {"ab"}},
+        {3: "ab" * 16},
     ],
 )
 def test_a_sketch_that_could_hold_text_is_refused(content: dict[str, Any]) -> None:

@@ -1,8 +1,9 @@
 """One record of a ledger: what a caller hands in, and the canonical JSON that becomes a leaf of the tree."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from limbeck.errors import LedgerError
 from limbeck.ledger.encoding import canonical, field, parse
@@ -25,7 +26,8 @@ KINDS = (
 """What callers record. The log itself adds `heads` and `purge`."""
 _OWN = (HEADS, PURGE)
 _MAX_LEAF = 1 << 20
-_HEX = frozenset("0123456789abcdef")
+_DIGEST = re.compile("[0-9a-f]{16,64}")
+_NAME = re.compile("[a-z_]{1,32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,21 +126,25 @@ def check_entry(entry: Entry) -> None:
         raise LedgerError(f"a record's kind must be one of {', '.join(KINDS)}; got {entry.kind!r}")
     if entry.kind == "sketch" and not _is_sketch(entry.content):
         raise LedgerError(
-            "a sketch holds `digests` of 64 hexadecimal digits and `facts` that are numbers; make it with `sketch`"
+            "a sketch holds numbers and digests of 16 to 64 hexadecimal digits under plain names, and no text; "
+            "make it with `sketch`"
         )
     if entry.raw is not None and not entry.raw.reason.strip():
         raise LedgerError("a raw text is kept only with a reason; got none")
 
 
-def _is_sketch(content: Mapping[str, Any]) -> bool:
-    """Say whether a sketch's content can hold no text of a request."""
-    digests, facts = content.get("digests"), content.get("facts")
-    if content.keys() != {"digests", "facts"} or not isinstance(digests, Mapping):
-        return False
-    if not isinstance(facts, Mapping):
-        return False
-    told = all(isinstance(d, str) and len(d) == 64 and set(d) <= _HEX for d in digests.values())
-    return told and all(isinstance(fact, int | float) for fact in facts.values())
+def _is_sketch(value: Any) -> bool:
+    """Say whether a sketch's content can hold no text of a request: numbers, keyed digests, and plain names of both."""
+    if isinstance(value, str):
+        return _DIGEST.fullmatch(value) is not None
+    if isinstance(value, Mapping):
+        named = cast("Mapping[Any, Any]", value)
+        return all(isinstance(n, str) and _NAME.fullmatch(n) for n in named) and all(
+            map(_is_sketch, named.values())
+        )
+    if isinstance(value, list | tuple):
+        return all(map(_is_sketch, cast("Sequence[Any]", value)))
+    return value is None or isinstance(value, int | float)
 
 
 def read_leaf(data: bytes, what: str = "a record") -> Record:
