@@ -38,7 +38,7 @@ class Ledger:
     keys: Keys = field(default_factory=lambda: new_keys(NAME))
     clock: Clock = field(default_factory=Clock)
 
-    def write(self, act: Callable[[Log], None], **options: Any) -> None:
+    def write(self, act: Callable[[Log], object], **options: Any) -> None:
         with open_log(self.path, self.keys, clock=self.clock, spacing_ms=0, **options) as log:
             act(log)
 

@@ -127,7 +127,7 @@ class Case:
 
 
 def resealed(
-    bundle: Path, keys: Keys, out: Path, change: Callable[[dict[str, bytes]], None]
+    bundle: Path, keys: Keys, out: Path, change: Callable[[dict[str, bytes]], object]
 ) -> Path:
     """Change a bundle's files and seal it again with the owner's key."""
     files = read_container(bundle)

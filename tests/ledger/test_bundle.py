@@ -31,7 +31,7 @@ def test_records_after_the_last_pin_are_counted_and_left_out(fresh: Ledger, tmp_
     from limbeck.ledger.bundle import export_account
 
     fresh.write(some_traffic)
-    fresh.write(lambda log: log.append([decision("anna", 9)]) and None)
+    fresh.write(lambda log: log.append([decision("anna", 9)]))
     with read_log(fresh.path) as log:
         made = export_account(log, fresh.keys, "anna", tmp_path / "b.zip")
     assert (made.records, made.later) == (5, 1)
@@ -63,13 +63,13 @@ def test_an_account_without_records_has_no_bundle(ledger: Ledger, tmp_path: Path
 
 
 def test_a_log_without_a_pin_has_no_bundle(fresh: Ledger, tmp_path: Path) -> None:
-    fresh.write(lambda log: log.append([decision("anna", 1)]) and None)
+    fresh.write(lambda log: log.append([decision("anna", 1)]))
     with pytest.raises(LedgerError, match="has no pin yet"):
         fresh.export("anna", tmp_path / "b.zip")
 
 
 def test_a_known_checkpoint_is_bound_to_the_bundle(fresh: Ledger, tmp_path: Path) -> None:
-    fresh.write(lambda log: [log.append([decision("anna", i)]) for i in range(3)] and None)
+    fresh.write(lambda log: [log.append([decision("anna", i)]) for i in range(3)])
     early = fresh.checkpoint()
     fresh.write(some_traffic)
     out = fresh.export("anna", tmp_path / "b.zip", known=[early])

@@ -85,7 +85,7 @@ def test_any_batches_openings_and_pins_make_a_sound_log(
 
 
 def test_proofs_hold_across_the_256_leaves_of_a_kept_subtree(fresh: Ledger) -> None:
-    fresh.write(lambda log: [log.append([decision("a", i)] * 100) for i in range(7)] and None)
+    fresh.write(lambda log: [log.append([decision("a", i)] * 100) for i in range(7)])
     with read_log(fresh.path) as log:
         leaves = [leaf_hash(leaf) for leaf in log.leaves(0, 700)]
         from limbeck.ledger.merkle import consistency_proof, inclusion_proof, over
@@ -120,7 +120,7 @@ def test_a_log_that_is_killed_at_any_moment_loses_nothing_acknowledged(
 
 
 def test_records_without_a_checkpoint_are_signed_at_the_next_opening(fresh: Ledger) -> None:
-    fresh.write(lambda log: [log.append([decision("a", i)]) for i in range(3)] and None)
+    fresh.write(lambda log: [log.append([decision("a", i)]) for i in range(3)])
     with sqlite3.connect(fresh.path) as db:
         db.execute("DELETE FROM checkpoint WHERE size = 3")
     db.close()
@@ -145,14 +145,15 @@ def test_a_full_disk_is_said_and_nothing_of_the_batch_is_kept(fresh: Ledger) -> 
 
     def act(log: Log) -> None:
         log.append([decision("a", 1)])
-        pages = log._db.execute("PRAGMA page_count").fetchone()[0]
-        log._db.execute(f"PRAGMA max_page_count = {pages}")
+        db = log._db  # pyright: ignore[reportPrivateUsage]
+        pages = db.execute("PRAGMA page_count").fetchone()[0]
+        db.execute(f"PRAGMA max_page_count = {pages}")
         big = [Entry("decision", "a", {"text": "x" * 9000}) for _ in range(9)]
         for _ in range(3):
             with pytest.raises(LedgerError, match=r"the disk is full: .*nothing of this batch"):
                 log.append(big)
         assert log.reading.size() == 1
-        log._db.execute("PRAGMA max_page_count = 100000")
+        db.execute("PRAGMA max_page_count = 100000")
         assert log.append(big).first == 1
 
     fresh.write(act)
@@ -218,15 +219,13 @@ def test_a_clock_that_is_set_back_does_not_turn_the_log_s_time_back(fresh: Ledge
     assert two.time == one.time
     assert two.clock == one.time - 3_599_000
     assert one.clock is None
-    fresh.write(lambda log: log.append([decision("a", 3)]) and None)
+    fresh.write(lambda log: log.append([decision("a", 3)]))
     assert records(fresh.path)[2].time == one.time
     assert audited(fresh.path) == 3
 
 
 def test_heads_are_pinned_when_their_time_has_come(fresh: Ledger) -> None:
-    fresh.write(
-        lambda log: [log.append([decision("a", i)]) for i in range(9)] and None, pin_ms=3000
-    )
+    fresh.write(lambda log: [log.append([decision("a", i)]) for i in range(9)], pin_ms=3000)
     kinds = [r.kind for r in records(fresh.path)]
     assert kinds.count("heads") == 3
     assert audited(fresh.path) == 12
@@ -316,7 +315,7 @@ def test_purging_removes_the_text_from_the_file_and_changes_no_leaf(fresh: Ledge
 
 
 def test_accounts_are_pseudonyms_in_the_file(fresh: Ledger) -> None:
-    fresh.write(lambda log: log.append([decision("anna@example.org", 1)]) and None)
+    fresh.write(lambda log: log.append([decision("anna@example.org", 1)]))
     assert b"anna@example.org" not in fresh.path.read_bytes()
 
 
@@ -328,7 +327,7 @@ def test_memory_of_accounts_is_bounded_and_forgetting_them_changes_nothing(
     def act(log: Log) -> None:
         for i in range(30):
             log.append([decision(f"a{i % 10}", i), decision(f"b{i % 4}", i)])
-        assert len(log._chains) <= 5
+        assert len(log._chains) <= 5  # pyright: ignore[reportPrivateUsage]
 
     fresh.write(act)
     assert audited(fresh.path) == 60

@@ -275,7 +275,7 @@ def _paths(value: Any, path: tuple[Any, ...]) -> list[tuple[Any, ...]]:
 # What an insider may try on the log itself, before exporting.
 
 
-def _another(ledger: Ledger, out: Path, change: Callable[[Log], None]) -> Ledger:
+def _another(ledger: Ledger, out: Path, change: Callable[[Log], object]) -> Ledger:
     """Another history under the same key."""
     path = out / "forged.db"
     forged = Ledger(path, ledger.keys)
@@ -308,7 +308,7 @@ def test_continuing_from_another_log_fails(
     """The checkpoints of two logs in one chain."""
     fresh.keys = ledger.keys
     fresh.clock.now -= 60_000
-    fresh.write(lambda log: [log.append([decision("anna", i)]) for i in range(3)] and None)
+    fresh.write(lambda log: [log.append([decision("anna", i)]) for i in range(3)])
     forger = forge(bundle, ledger.keys)
     rows = forger.rows("checkpoints.jsonl")
     first = json.loads(rows[0])
@@ -353,26 +353,30 @@ def test_a_known_checkpoint_must_be_signed_by_the_log(ledger: Ledger, bundle: Pa
         verify_account(bundle, known=[write_checkpoint(mine, new_keys(mine.origin).signer)])
 
 
+def _bert(log: Log) -> None:
+    log.append([decision("bert", 1)])
+
+
 @pytest.mark.parametrize(
     ("before", "words"),
     [
         (some_traffic, "before the record in front of it"),
-        (lambda log: log.append([decision("bert", 1)]), "does not have it yet"),
+        (_bert, "does not have it yet"),
     ],
     ids=["after a record of its own", "after a checkpoint"],
 )
 def test_a_record_dated_back_in_the_log_fails(
-    before: Callable[[Log], None], words: str, fresh: Ledger, tmp_path: Path, monkeypatch: Any
+    before: Callable[[Log], object], words: str, fresh: Ledger, tmp_path: Path, monkeypatch: Any
 ) -> None:
     """The insider's log writes an hour-old time into a new record, after checkpoints that lack it."""
     fresh.write(before)
-    plain = Log._add
+    plain = Log._add  # pyright: ignore[reportPrivateUsage]
 
     def back_dating(self: Log, batch: Any, entry: Any, now: int, clock: int) -> None:
         plain(self, batch, entry, now - 3_600_000 if entry.account == "anna" else now, clock)
 
     monkeypatch.setattr(Log, "_add", back_dating)
-    fresh.write(lambda log: log.append([decision("anna", 99)]) and log.pin() and None)
+    fresh.write(lambda log: log.append([decision("anna", 99)]) and log.pin())
     with pytest.raises(LedgerError, match=f"is dated back: .*{words}"):
         verify_account(fresh.export("anna", tmp_path / "b.zip"))
 
@@ -380,15 +384,15 @@ def test_a_record_dated_back_in_the_log_fails(
 def test_a_record_dated_forward_in_the_log_fails(
     fresh: Ledger, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    plain = Log._add
+    plain = Log._add  # pyright: ignore[reportPrivateUsage]
 
     def dating(self: Log, batch: Any, entry: Any, now: int, clock: int) -> None:
         plain(self, batch, entry, now + 60_000 if entry.account == "anna" else now, clock)
 
     monkeypatch.setattr(Log, "_add", dating)
-    fresh.write(lambda log: log.append([decision("anna", 99)]) and None)
+    fresh.write(lambda log: log.append([decision("anna", 99)]))
     fresh.clock.now += 120_000
-    fresh.write(lambda log: log.pin() and None)
+    fresh.write(lambda log: log.pin())
     with pytest.raises(LedgerError, match="has it already"):
         verify_account(fresh.export("anna", tmp_path / "b.zip"))
 
@@ -401,13 +405,12 @@ def test_a_record_hidden_by_a_second_chain_is_found_by_the_pin_before_it(
 
     def forget(log: Log) -> None:
         words = "SELECT pseudonym FROM account WHERE count = 5"
-        (name,) = log._db.execute(words).fetchone()
+        db = log._db  # pyright: ignore[reportPrivateUsage]
+        (name,) = db.execute(words).fetchone()
         first = log.reading.of_account(name, 99)[0]
         newest = leaf_hash(log.reading.leaf(first))
         row = (1, first, newest, name)
-        log._db.execute(
-            "UPDATE account SET count = ?, seq = ?, newest = ? WHERE pseudonym = ?", row
-        )
+        db.execute("UPDATE account SET count = ?, seq = ?, newest = ? WHERE pseudonym = ?", row)
         log.append([decision("anna", 100)])
         log.pin()
 
