@@ -20,9 +20,11 @@ def test_a_commit_waits_for_the_disk_and_deleted_bytes_are_overwritten(tmp_path:
 def test_a_reader_cannot_write(tmp_path: Path) -> None:
     with closing(connect(tmp_path / "log.db")) as db:
         db.execute("INSERT INTO meta VALUES ('format', 'limbeck-log/1')")
-        with closing(connect_to_read(tmp_path / "log.db")) as reader:
-            with pytest.raises(sqlite3.OperationalError, match="readonly"):
-                reader.execute("DELETE FROM meta")
+    with (
+        closing(connect_to_read(tmp_path / "log.db")) as reader,
+        pytest.raises(sqlite3.OperationalError, match="readonly"),
+    ):
+        reader.execute("DELETE FROM meta")
 
 
 @pytest.mark.parametrize("form", [None, "limbeck-log/2"])
