@@ -191,10 +191,10 @@ def _check_told(report: Mapping[str, Any], run: Run, path: Sequence[float], name
             raise TraceError(f"{name} says {what} = {told!r}, but {value:g} comes out")
     drawn = field(report, "path", list, name)
     if len(drawn) != len(path) or any(
-        abs(a - b) > _DRAWN for a, b in zip(drawn, path, strict=True)
+        type(a) is not float or abs(a - b) > _DRAWN for a, b in zip(drawn, path, strict=True)
     ):
         raise TraceError(f"{name} draws another path of the e-value than comes out")
-    if report.get("crossing") != run.crossing:
+    if report.get("crossing", "nothing") != run.crossing:
         raise TraceError(
             f"{name} says crossing = {report.get('crossing')!r}, but {run.crossing} comes out"
         )
