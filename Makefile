@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-slow check format baselines bench-store bench-step bench-quality bench-breakeven clean
+.PHONY: demo test test-slow check format baselines bench-store bench-step bench-quality bench-breakeven bench-trace clean
 
 demo: $(VENV)/.demo
 	$(BIN)/limbeck distill recipes/quickstart.toml --resume
@@ -63,6 +63,9 @@ bench-quality: $(VENV)/.demo
 
 bench-breakeven: $(VENV)/.demo
 	$(BIN)/python benchmarks/breakeven.py
+
+bench-trace: $(VENV)/.dev
+	$(BIN)/python benchmarks/trace.py --large
 
 clean:
 	rm -rf $(VENV) $(BASELINES) runs .pytest_cache .hypothesis .ruff_cache .import_linter_cache

@@ -54,7 +54,7 @@ from limbeck.trace.coins import Coin, Pair, deal, usable
 from limbeck.trace.local import LocalWeigher
 from limbeck.trace.many import discover
 from limbeck.trace.siblings import Contexts, rank_siblings
-from limbeck.trace.text_only import FEATURES, audit_texts, fresh_keys
+from limbeck.trace.text_only import audit_texts, fresh_keys
 
 _ROOT = Path(__file__).resolve().parents[1]
 _KEY = bytes(range(32))
@@ -367,8 +367,7 @@ def texts_alone(case: Case, suspect: Suspect) -> dict[str, float]:
     """Return the p-value of each choice that a text shows, uncorrected."""
     keys = fresh_keys(999, seed=3)
     return {
-        f: audit_texts(case.mine, suspect.texts, "benchmark", feature=f, keys=keys).p_value
-        for f in FEATURES
+        t.feature: t.p_value for t in audit_texts(case.mine, suspect.texts, "benchmark", keys=keys)
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from fakeapi import Json, message, serve
 from limbeck.backends import load
 from limbeck.chat import Message
 from limbeck.cli import app
@@ -53,7 +54,7 @@ def student(teacher: Path, coins: Sequence[Coin], out: Path) -> Path:
         prompt = Prompt(prompt_ids(record, local.tokenizer), False, str(number))
         ids = local.tokenizer(coin.served, add_special_tokens=False)["input_ids"]
         documents.append(answered(prompt, ids))
-    recipe = TrainRecipe(epochs=6.0, learning_rate=3e-3, rows=2, row_length=128, precision="no")
+    recipe = TrainRecipe(epochs=10.0, learning_rate=3e-3, rows=2, row_length=96, precision="no")
     local.model.requires_grad_(True)
     spec = LossSpec(kind="cross_entropy")
     taught = list(untaught(documents))
@@ -110,10 +111,10 @@ def test_the_teacher_itself_never_learned_from_what_it_served(
 
 
 def test_which_account_leaked_is_found_with_its_own_error_control(coins: Path, partial: Path):
-    report = trace(coins=coins, suspect=partial, by_account=True, alpha=0.01, kinship=True)
+    report = trace(coins=coins, suspect=partial, by_account=True, alpha=0.05, kinship=True)
     assert report["accounts"]["found"] == ["a"]
     assert [row["name"] for row in report["accounts"]["tested"]] == ["a", "b"]
-    alone = trace(coins=coins, suspect=partial, accounts=["b"], alpha=0.01)
+    alone = trace(coins=coins, suspect=partial, accounts=["b"], alpha=0.05)
     assert alone["verdict"] != "distilled"
     assert {row["name"] for row in report["supporting"]} >= {"tokenizer", "architecture"}
     assert list(trace_tables(report))
@@ -175,6 +176,29 @@ def test_a_beacon_without_a_zone_or_from_too_early_is_refused(
     ):
         with pytest.raises(TraceError, match=said):
             run("seal", "--out", out, "--beacon", beacon)
+
+
+def test_a_teacher_behind_an_api_is_asked_twice_with_other_seeds(tmp_path: Path):
+    def answer(body: Json, number: int) -> Json:
+        return message(f"{body['seed']}: {body['messages'][0]['content']}")
+
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("Say one.\nSay two.\n")
+    with serve(answer) as api:
+        teacher = f"openai:m@{api.url}"
+        commit_coins(prompts, teacher=teacher, out=tmp_path / "coins", temperature=0.7)
+        sealed = seal_coins(tmp_path / "coins")
+        assert {r["temperature"] for r in api.requests} == {0.7}
+    assert [(c.pair.y0, c.pair.y1) for c in sealed.coins] == [
+        ("0: Say one.", "1: Say one."),
+        ("0: Say two.", "1: Say two."),
+    ]
+    assert sealed.committed.teacher["name"] == teacher
+
+
+def test_a_suspect_is_no_reference_for_itself(coins: Path, tiny_teacher_folder: Path):
+    with pytest.raises(TraceError, match="is the suspect itself"):
+        trace(coins=coins, suspect=tiny_teacher_folder)
 
 
 def test_a_folder_without_coins_and_an_unknown_account_are_named(

@@ -1,7 +1,7 @@
 """Tracing from end to end: seal coins for a list of prompts, audit a suspect on them, write the report."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,12 +12,12 @@ import numpy as np
 from limbeck import backends
 from limbeck.artefact import write_json, write_text
 from limbeck.backends.prompt_logprobs import PromptLogprobs
-from limbeck.backends.served import PREFIX
+from limbeck.backends.served import PREFIX, ServedModel
 from limbeck.chat import Message
 from limbeck.distill.capture import end_tokens
 from limbeck.distill.corpus import Record, prompt_ids
 from limbeck.distill.write import Sampling, write_answers
-from limbeck.errors import CorpusError, ScoringError, TraceError
+from limbeck.errors import CorpusError, ScoringError, TeacherError, TraceError
 from limbeck.ledger.keys import create_keys, read_keys
 from limbeck.ledger.note import Signer
 from limbeck.model import LocalModel
@@ -120,23 +120,39 @@ def commit_answers(
     """
     if (out / COMMITMENT).exists():
         raise TraceError(f"{out} holds coins already; a sealed file is never written again")
-    model = _load(teacher, base, "float32")
     asked = list(dict.fromkeys(prompts))
     progress.begin("answers", 2 * len(asked), "answers")
-    first, second = (
-        draw_texts(model, [p for p, _ in asked], drawing, number=n, progress=progress)
-        for n in (0, 1)
-    )
+    first, second, about = _two_answers(teacher, [p for p, _ in asked], drawing, base, progress)
     made = [Pair(p, a, b, who) for (p, who), a, b in zip(asked, first, second, strict=True)]
     found = usable([*made, *_repeats(prompts, made)])
     progress.end(f"{len(found.pairs)} pairs, {found.equal} equal, {found.duplicate} asked before")
-    about = {
-        "name": model.name,
-        "weights_sha256": model.weights_sha256,
-        "temperature": drawing.temperature,
-        "max_new_tokens": drawing.max_new_tokens,
-    }
-    commit(out, found, _signer(out, keys), teacher=about, now=datetime.now(UTC))
+    drawn = {"temperature": drawing.temperature, "max_new_tokens": drawing.max_new_tokens}
+    commit(out, found, _signer(out, keys), teacher=about | drawn, now=datetime.now(UTC))
+
+
+def _two_answers(
+    teacher: str, prompts: Sequence[str], drawing: Drawing, base: Path, progress: Progress
+) -> tuple[list[str], list[str], dict[str, Any]]:
+    """Return two answers to each prompt, and who wrote them."""
+    if not teacher.startswith(PREFIX):
+        model = _load(teacher, base, "float32")
+        first, second = (
+            draw_texts(model, prompts, drawing, number=n, progress=progress) for n in (0, 1)
+        )
+        return first, second, {"name": model.name, "weights_sha256": model.weights_sha256}
+    served = ServedModel(teacher)
+    turns = [(Message("user", p),) for p in prompts]
+    draws: list[list[str]] = []
+    for number in (0, 1):
+        # A server that heeds seeds must not write the same twice.
+        seed = 2 * drawing.seed + number
+        draws.append(
+            served.complete(
+                turns, drawing.max_new_tokens, temperature=drawing.temperature, seed=seed
+            )
+        )
+        progress.advance(len(prompts))
+    return draws[0], draws[1], {"name": teacher, "weights_sha256": None}
 
 
 def _repeats(prompts: Sequence[tuple[str, str]], made: Sequence[Pair]) -> list[Pair]:
@@ -219,9 +235,12 @@ def trace(question: Question, coins: Path, *, base: Path, progress: Progress) ->
     if question.text_only:
         return Traced(_trace_texts(question, sealed, chosen, base, progress))
     suspect = open_weigher(question.suspect, base, question.dtype)
-    references = [
-        open_weigher(name, base, question.dtype) for name in _references(question, sealed)
-    ]
+    references = _open_references(question, sealed, base)
+    for reference in references:
+        if reference.identity == suspect.identity:
+            raise TraceError(
+                f"the reference {reference.name} is the suspect itself, beside which nothing can show; name another"
+            )
     progress.begin("audit", len(chosen), "coins")
     done = audit(
         chosen,
@@ -288,12 +307,19 @@ def _load(spec: str, base: Path, dtype: str) -> LocalModel:
     return model
 
 
-def _references(question: Question, sealed: Sealed) -> Sequence[str]:
+def _open_references(question: Question, sealed: Sealed, base: Path) -> list[Weigher]:
     """Return the references that were named, or else the teacher where it can be loaded here."""
     if question.references:
-        return question.references
+        return [open_weigher(name, base, question.dtype) for name in question.references]
     teacher = str(sealed.committed.teacher.get("name", ""))
-    return [] if teacher.startswith(PREFIX) or not teacher else [teacher]
+    if not teacher or teacher.startswith(PREFIX):
+        return []
+    try:
+        return [open_weigher(teacher, base, question.dtype)]
+    except TeacherError as error:
+        raise TraceError(
+            f"the coins' teacher cannot be loaded here, so name a --reference that saw neither answer: {error}"
+        ) from None
 
 
 def _models(suspect: Weigher, references: Sequence[Weigher]) -> Models:
@@ -414,7 +440,7 @@ def weigh_texts(
     beacon: str,
     alpha: float,
     *,
-    features: Mapping[str, object] = FEATURES,
+    features: Sequence[str] = tuple(FEATURES),
     keys: Sequence[bytes] | None = None,
 ) -> tuple[list[tuple[KeyTest, float]], Verdict]:
     """Test every feature with the same fresh keys, correct for their number, and decide.
@@ -429,7 +455,7 @@ def weigh_texts(
     """
     enough = max(KEYS, int(np.ceil(2 * len(features) / alpha)))
     keys = fresh_keys(enough) if keys is None else keys
-    tests = [audit_texts(coins, written, beacon, feature=name, keys=keys) for name in features]
+    tests = audit_texts(coins, written, beacon, features=features, keys=keys)
     corrected = list(combined(tests))
     return corrected, decide_by_p(min(p for _, p in corrected), alpha=alpha, coins=len(coins))
 

@@ -1,10 +1,13 @@
 """From prompts to a verified bundle, by the commands alone, with a real model."""
 
+import shutil
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner, Result
 
 from limbeck.cli import app
@@ -26,23 +29,36 @@ def done(*words: object) -> Result:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, tiny_teacher_folder: Path) -> Path:
-    """Coins that were committed to, registered, sealed and audited; the beacon is some seconds away."""
+    """Coins that were committed to, registered, sealed and audited; the beacon is an hour away."""
     place = tmp_path_factory.mktemp("place")
     prompts = place / "prompts.txt"
     prompts.write_text("".join(f"Say the number {n}.\n" for n in range(14)), encoding="utf-8")
     drawn = ("--teacher", tiny_teacher_folder, "--max-new-tokens", 6, "--out", place / "coins")
     done("seal", prompts, *drawn, "--commit")
-    moment = (datetime.now(UTC) + timedelta(seconds=6)).isoformat(timespec="seconds")
+    moment = (datetime.now(UTC) + timedelta(hours=1)).isoformat(timespec="seconds")
     told = done("register", "--coins", place / "coins", "--beacon-source", SOURCE, "--beacon-at", moment,
                 "--candidate", place / "student")  # fmt: skip
     assert "--alpha 0.001" in told.output
     done("seal", "--out", place / "coins", "--beacon", f"{moment}=5f3c")
-    suspect = place / "student"
-    suspect.symlink_to(tiny_teacher_folder)
+    suspect = _another(tiny_teacher_folder, place / "student")
     done("audit", "--coins", place / "coins", "--suspect", suspect, "--out", place / "report")
-    while datetime.now(UTC) <= datetime.fromisoformat(moment):
-        time.sleep(0.1)
     return place
+
+
+def _another(folder: Path, out: Path) -> Path:
+    """A model like this one whose weights are a little different."""
+    shutil.copytree(folder, out)
+    weights = load_file(out / "model.safetensors")
+    rng = np.random.default_rng(0)
+    changed = {n: w + rng.normal(0, 0.01, w.shape).astype(w.dtype) for n, w in weights.items()}
+    save_file(changed, out / "model.safetensors", metadata={"format": "pt"})
+    return out
+
+
+@pytest.fixture(autouse=True)
+def _two_hours_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The beacon is public by the ledger's clock when the bundle is made."""
+    monkeypatch.setattr("limbeck.ledger.log.now_ms", lambda: round(time.time() * 1000) + 7_200_000)
 
 
 def bundle(place: Path, out: Path, *more: object) -> Result:

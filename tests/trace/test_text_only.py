@@ -50,7 +50,7 @@ def test_a_suspect_that_chooses_as_it_was_taught_is_found_through_a_paraphrase()
     coins = deal(pairs(60), KEY, "")
     taught = [c.served.split()[1].strip(",.") for c in coins]
     written = [f"I would go for {herb}; it suits the dish." for herb in taught]
-    found = audit_texts(coins, written, "", feature="content", keys=fresh_keys(999, seed=1))
+    found = audit_texts(coins, written, "", features=["content"], keys=fresh_keys(999, seed=1))[0]
     assert found.p_value == pytest.approx(1 / 1000)
 
 
@@ -61,7 +61,7 @@ def test_a_suspect_that_chooses_for_itself_is_one_key_among_many():
         coins = deal(pairs(40), rng.bytes(32), "")
         written = [f"Use {rng.choice(HERBS)}." for _ in coins]
         keys = fresh_keys(99, seed=seed)
-        p_values.append(audit_texts(coins, written, "", keys=keys).p_value)
+        p_values.append(audit_texts(coins, written, "", features=["content"], keys=keys)[0].p_value)
     assert np.mean(np.array(p_values) <= 0.1) <= 0.25
     assert np.mean(p_values) == pytest.approx(0.5, abs=0.15)
 
@@ -89,7 +89,8 @@ def test_siding_is_with_what_one_answer_alone_chose():
 def test_every_feature_that_was_tried_is_paid_for():
     coins = deal(pairs(30), KEY, "")
     keys = fresh_keys(99, seed=0)
-    tests = [audit_texts(coins, ["mint"] * 30, "", feature=f, keys=keys) for f in FEATURES]
+    tests = audit_texts(coins, ["mint"] * 30, "", keys=keys)
+    assert [t.feature for t in tests] == list(FEATURES)
     for test, corrected in combined(tests):
         assert corrected >= min(1, test.p_value)
 
@@ -97,6 +98,6 @@ def test_every_feature_that_was_tried_is_paid_for():
 def test_an_unknown_feature_and_missing_texts_are_named():
     coins = deal(pairs(3), KEY, "")
     with pytest.raises(TraceError, match="no feature 'colour'"):
-        audit_texts(coins, [""] * 3, "", feature="colour")
+        audit_texts(coins, [""] * 3, "", features=["colour"])
     with pytest.raises(TraceError, match="3 coins need as many texts"):
         audit_texts(coins, [""], "")

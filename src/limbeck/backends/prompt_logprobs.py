@@ -60,7 +60,8 @@ class PromptLogprobs:
             ThreadPoolExecutor(_AT_ONCE) as pool,
         ):
             first = [self._settle(client, *texts[0])] if texts else []
-            return first + list(pool.map(lambda t: self._settle(client, *t), texts[1:]))
+            rest = [pool.submit(self._settle, client, *text) for text in texts[1:]]
+            return [*first, *(ask.result() for ask in rest)]
 
     def _settle(self, client: Any, prompt: str, answer: str) -> float:
         """Ask in the first dialect that the server understands, and stay with it."""
@@ -90,8 +91,9 @@ class PromptLogprobs:
         return _total([next(iter(p.values()))["logprob"] for p in places if p], self.identity)
 
     def _echo(self, client: Any, prompt: str, answer: str) -> float | None:
-        body = {
-            "prompt": f"{prompt}\n{answer}",
+        text = f"{prompt}\n{answer}"
+        body: dict[str, Any] = {
+            "prompt": text,
             "max_tokens": 1,
             "temperature": 0,
             "echo": True,
@@ -101,9 +103,9 @@ class PromptLogprobs:
         choice = (reply.get("choices") or [{}])[0]
         logprobs = choice.get("logprobs") or {}
         tokens, offsets = logprobs.get("token_logprobs"), logprobs.get("text_offset")
-        if not tokens or not offsets or not str(choice.get("text", "")).startswith(body["prompt"]):
+        if not tokens or not offsets or not str(choice.get("text", "")).startswith(text):
             return None
-        kept = [p for p, at in zip(tokens, offsets, strict=True) if at < len(body["prompt"])]
+        kept = [p for p, at in zip(tokens, offsets, strict=True) if at < len(text)]
         return _total([p for p in kept if p is not None], self.identity)
 
     def _ask(self, client: Any, path: str, body: dict[str, Any]) -> dict[str, Any]:

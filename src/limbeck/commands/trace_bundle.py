@@ -184,10 +184,11 @@ def _write_pages(shown: "Traced", bundle: Path, folder: Path) -> None:
 
     need("writing pages", "trace", "jinja2")
     from limbeck.trace.report import render_html
+    from limbeck.trace.restate import restated
 
     files = read_container(bundle)
     for run in shown.runs:
-        report = json.loads(files[f"run-{run.number}.json"])
+        report = restated(json.loads(files[f"run-{run.number}.json"]), run, shown.registration)
         write_text(folder / f"run-{run.number}.html", render_html(report))
 
 

@@ -140,9 +140,10 @@ def parse_coin(line: str, where: str) -> Coin:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise TraceError(f"{where} is not JSON: {error}") from None
-    if not isinstance(row, Mapping) or (missing := [f for f in FIELDS if f not in row]):
-        lacks = "is no object" if not isinstance(row, Mapping) else f"lacks {', '.join(missing)}"
-        raise TraceError(f"{where} {lacks}; a coin has {', '.join(FIELDS)}")
+    if not isinstance(row, Mapping):
+        raise TraceError(f"{where} is no object; a coin has {', '.join(FIELDS)}")
+    if missing := [name for name in FIELDS if name not in row]:
+        raise TraceError(f"{where} lacks {', '.join(missing)}; a coin has {', '.join(FIELDS)}")
     texts = [row[name] for name in ("prompt", "y0", "y1", "account")]
     if not all(isinstance(text, str) for text in texts):
         raise TraceError(f"{where} must have text in prompt, y0, y1 and account")

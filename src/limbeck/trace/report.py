@@ -200,6 +200,9 @@ def facts(report: Figures) -> list[tuple[str, str]]:
         ),
         ("needed", odds(threshold(report["alpha"]))),
     ]
+    limit, peak = threshold(report["alpha"]), report.get("peak_log_e_value")
+    if peak is not None and report["log_e_value"] < limit <= peak:
+        found.append(("largest e-value on the way, which decides", odds(peak)))
     if agreement := report.get("agreement"):
         found.append(
             ("leans to what was served", percent(agreement["value"], agreement["interval"]))

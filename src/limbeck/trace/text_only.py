@@ -27,6 +27,7 @@ from limbeck.trace.coins import KEY_BYTES, Coin, Pair, toss
 Choice = frozenset[str]
 """What an answer chose; empty where it shows no choice."""
 Feature = Callable[[str], Choice]
+Floats = npt.NDArray[np.float64]
 KEYS = 9_999
 """Fresh keys; the smallest p-value is one in one more."""
 
@@ -117,45 +118,47 @@ def audit_texts(
     written: Sequence[str],
     beacon: str,
     *,
-    feature: str = "content",
+    features: Sequence[str] = tuple(FEATURES),
     keys: Sequence[bytes] | None = None,
-) -> KeyTest:
-    """Test one feature of a suspect's answers, which was named before they were read.
+) -> list[KeyTest]:
+    """Test features of a suspect's answers, which were named before they were read; all against the same keys.
 
     Args:
         coins: As they were sealed.
         written: The suspect's answer to each coin's prompt.
         beacon: The beacon's value, empty where there was none.
-        feature: A key of `FEATURES`.
+        features: Keys of `FEATURES`.
         keys: The fresh keys; None draws `KEYS` of them. Given, they make the test repeatable.
 
     Raises:
         TraceError: No such feature, or not one text for each coin.
     """
-    if feature not in FEATURES:
-        raise TraceError(f"no feature {feature!r}; there are {', '.join(FEATURES)}")
+    for feature in features:
+        if feature not in FEATURES:
+            raise TraceError(f"no feature {feature!r}; there are {', '.join(FEATURES)}")
     if len(written) != len(coins):
         raise TraceError(f"{len(coins)} coins need as many texts, got {len(written)}")
     keys = fresh_keys(KEYS) if keys is None else keys
-    side_I = np.array(
-        [siding(FEATURES[feature], c.pair, text) for c, text in zip(coins, written, strict=True)]
+    side_FI = np.array(
+        [
+            [siding(FEATURES[f], c.pair, text) for c, text in zip(coins, written, strict=True)]
+            for f in features
+        ]
     )
-    real = statistic(side_I, np.array([c.bit for c in coins]))
-    hashes = [c.pair.hash for c in coins]
-    others = [statistic(side_I, _bits(key, beacon, hashes)) for key in keys]
-    return KeyTest(feature, real, rank_p_value(real, others), len(others), int((side_I != 0).sum()))
+    sign_I = np.array([2 * c.bit - 1 for c in coins])
+    other_FM = side_FI @ _signs(keys, beacon, coins).T
+    return [
+        KeyTest(f, real, rank_p_value(real, other_M), len(keys), int((side_I != 0).sum()))
+        for f, side_I, other_M in zip(features, side_FI, other_FM, strict=True)
+        for real in [float(sign_I @ side_I)]
+    ]
 
 
-def statistic(side_I: npt.NDArray[np.float64], bit_I: npt.NDArray[np.integer]) -> float:
-    """Return T: how much the text sides with what was served, summed over coins."""
-    return float(((2 * bit_I - 1) * side_I).sum())
-
-
-def rank_p_value(real: float, others: Sequence[float]) -> float:
+def rank_p_value(real: float, others: Sequence[float] | Floats) -> float:
     """Return (1 + #{others >= real}) / (M + 1), in [1 / (M + 1), 1]; never 0."""
     # Sums in another order differ in the last places; a tie must count as one.
     slack = 1e-9 * max(1.0, abs(real))
-    return (1 + sum(other >= real - slack for other in others)) / (len(others) + 1)
+    return (1 + int((np.asarray(others) >= real - slack).sum())) / (len(others) + 1)
 
 
 def fresh_keys(count: int, seed: int | None = None) -> list[bytes]:
@@ -166,8 +169,11 @@ def fresh_keys(count: int, seed: int | None = None) -> list[bytes]:
     return [rng.bytes(KEY_BYTES) for _ in range(count)]
 
 
-def _bits(key: bytes, beacon: str, hashes: Sequence[bytes]) -> npt.NDArray[np.int64]:
-    return np.fromiter((toss(key, beacon, h) for h in hashes), np.int64, len(hashes))
+def _signs(keys: Sequence[bytes], beacon: str, coins: Sequence[Coin]) -> Floats:
+    """Return for each key and coin 1 where it would have served y1 and -1 where y0, [M, I]."""
+    hashes = [c.pair.hash for c in coins]
+    bits = np.fromiter((toss(k, beacon, h) for k in keys for h in hashes), np.float64)
+    return 2 * bits.reshape(len(keys), len(hashes)) - 1
 
 
 def combined(tests: Sequence[KeyTest]) -> Iterator[tuple[KeyTest, float]]:

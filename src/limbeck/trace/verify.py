@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from limbeck.artefact import sha256_bytes
 from limbeck.errors import TraceError
@@ -31,51 +30,23 @@ from limbeck.ledger.note import PublicKey, witnessed_at
 from limbeck.ledger.record import Record
 from limbeck.ledger.sealed import Opened, open_files, open_sealed
 from limbeck.ledger.verify import Verified, verify_opened
-from limbeck.stats.coins import first_crossing, log_e_path, threshold
 from limbeck.trace.coins import Coin, coins_root, key_commitment, pairs_root, parse_coin, toss
-from limbeck.trace.leans import leans
 from limbeck.trace.registration import (
-    STATISTIC,
     TRACE,
     Registration,
-    read_named,
     read_registration,
     read_statement,
 )
+from limbeck.trace.rerun import Facts, Run, rerun
 from limbeck.trace.timeproof import is_over, stamped_at
 
 FORMAT = "limbeck-trace-bundle/1"
 _NOTES = {"registration.note", "committed.note", "sealed.note"}
 _FILES = _NOTES | {"coins.jsonl", "coin.key", "ledger.zip", "environment.json", "README.txt"}
 _PROOFS = {"registration.tsr", "registration.ots"}
-_CLOSE = 1e-6
-"""Nats by which sums of another machine may differ."""
-_DRAWN = 1e-3
+COMMITTED = "limbeck coins, committed"
 MOST_ALPHA = 0.05
 """What all registrations of one ledger may add up to, unless the reader grants more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One examination, computed again."""
-
-    number: int
-    suspect: str
-    identity: str
-    accounts: tuple[str, ...]
-    """Empty where the coins of all were used."""
-    coins: int
-    """Coins used."""
-    at_hand: int
-    log_e: float
-    """The largest log e-value up to the stop."""
-    crossing: int | None
-    """After how many coins the e-value reached the threshold."""
-
-    @property
-    def distilled(self) -> bool:
-        """Say whether the verdict is "distilled"; if not, it is "not shown" or "undecided", never "not distilled"."""
-        return self.crossing is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +216,7 @@ def _beacon(opened: Opened, plan: Registration, recorded_at: int, looked_up: str
 
 
 def _committed_at(opened: Opened) -> int:
-    note = read_statement(opened.text("committed.note"), opened.key, "limbeck coins, committed")
+    note = read_statement(opened.text("committed.note"), opened.key, COMMITTED)
     return _moment(field(note, "created", str, "committed.note"))
 
 
@@ -261,8 +232,7 @@ def _moment(text: str) -> int:
 
 def _coins(opened: Opened, plan: Registration, beacon: str) -> list[Coin]:
     """Return the coins: all that were committed to, in order, with the bits that key and beacon give."""
-    what = "limbeck coins, committed"
-    committed = read_statement(opened.text("committed.note"), opened.key, what)
+    committed = read_statement(opened.text("committed.note"), opened.key, COMMITTED)
     sealed = read_statement(opened.text("sealed.note"), opened.key, "limbeck coins, sealed")
     opened.text("coins.jsonl")
     rows = opened.rows("coins.jsonl")
@@ -335,129 +305,12 @@ def _run(
         )
     if sha256_bytes(opened.file(name)) != record.content.get("report_sha256"):
         raise TraceError(f"{name} is not the report that the ledger recorded as run {number}")
-    report = parse(opened.file(name), name)
-    suspect = read_named(field(report, "suspect", dict, name), name)
-    if plan.candidates and suspect.name not in plan.candidates:
-        raise TraceError(f"{name} is about {suspect.name}, which was not registered as a candidate")
-    accounts = tuple(str(a) for a in field(report, "audited_accounts", list, name))
-    _check_plan(report, plan, accounts, name)
-    chosen = [c for c in coins if not accounts or c.pair.account in accounts]
-    path = _path(report, plan, chosen, name)
-    crossing = first_crossing(path, plan.alpha_each)
-    run = Run(
-        number,
-        suspect.name,
-        suspect.identity,
-        accounts,
-        len(path),
-        len(chosen),
-        max(path),
-        crossing,
+    facts = Facts(
+        coins_root(coins),
+        opened.key,
+        read_statement(opened.text("committed.note"), opened.key, COMMITTED),
     )
-    _check_told(report, run, path, name)
-    return run
-
-
-def _check_plan(
-    report: Mapping[str, Any], plan: Registration, accounts: Sequence[str], name: str
-) -> None:
-    """Check that a run was made as registered: level, statistic, references, accounts."""
-    alpha = field(report, "alpha", float, name)
-    if not math.isclose(alpha, plan.alpha_each, rel_tol=1e-9):
-        raise TraceError(
-            f"{name} was judged at alpha = {alpha:g}, but {plan.alpha:g} was registered for {plan.tests} tests: "
-            f"{plan.alpha_each:g} each"
-        )
-    told = field(report, "statistic", dict, name)
-    if plan.statistic != STATISTIC or told.get("name") != STATISTIC:
-        raise TraceError(
-            f"{name} uses the statistic {told.get('name')!r}; {STATISTIC!r} can be verified"
-        )
-    if told.get("weights") != plan.weights or told.get("bets") != list(plan.bets):
-        raise TraceError(f"{name} uses other weights or bets than were registered")
-    references = tuple(read_named(r, name) for r in field(report, "references", list, name))
-    if [r.identity for r in references] != [r.identity for r in plan.references]:
-        raise TraceError(f"{name} uses other references than were registered")
-    if accounts and not (plan.by_account and len(accounts) == 1):
-        raise TraceError(
-            f"{name} is about the accounts {', '.join(accounts)}, which was not registered"
-        )
-
-
-def _path(
-    report: Mapping[str, Any], plan: Registration, coins: Sequence[Coin], name: str
-) -> list[float]:
-    """Return the log e-value after each coin, from the log-likelihoods alone."""
-    items = field(report, "items", list, name)
-    if not items or len(items) > len(coins):
-        raise TraceError(f"{name} scored {len(items)} coins of {len(coins)}")
-    suspect: list[float] = []
-    references: list[list[float]] = []
-    for place, (item, coin) in enumerate(zip(items, coins, strict=False), start=1):
-        what = f"coin {place} of {name}"
-        if field(item, "hash", str, what) != coin.pair.hash.hex():
-            raise TraceError(
-                f"{what} is not the {place}th registered coin: one was left out, added or moved"
-            )
-        if field(item, "bit", int, what) != coin.bit:
-            raise TraceError(f"{what} has another bit than the coin file")
-        rows = field(item, "references", list, what)
-        if len(rows) != len(plan.references):
-            raise TraceError(f"{what} has {len(rows)} references, not {len(plan.references)}")
-        suspect.append(_lean(field(item, "suspect", list, what), what))
-        references.append([_lean(row, what) for row in rows])
-    d = leans(suspect, references, plan.weights)
-    _check_d(items, d, name)
-    return list(log_e_path(zip((c.bit for c in coins), d, strict=False), plan.bets))
-
-
-def _lean(pair: Any, what: str) -> float:
-    numbers = pair if isinstance(pair, list) else []
-    if len(numbers) != 2 or not all(type(x) is float and math.isfinite(x) for x in numbers):
-        raise TraceError(
-            f"{what} must have two finite log-likelihoods for each model, got {pair!r}"
-        )
-    return numbers[1] - numbers[0]
-
-
-def _check_d(items: Sequence[Any], d: Sequence[float], name: str) -> None:
-    for place, (item, value) in enumerate(zip(items, d, strict=True), start=1):
-        told = field(item, "d", float, f"coin {place} of {name}")
-        if not _same(told, value):
-            raise TraceError(f"coin {place} of {name} says d = {told:g}, but {value:g} comes out")
-
-
-def _same(told: float, value: float) -> bool:
-    return math.isclose(told, value, rel_tol=_CLOSE, abs_tol=_CLOSE)
-
-
-def _check_told(report: Mapping[str, Any], run: Run, path: Sequence[float], name: str) -> None:
-    """Check that the report says what comes out."""
-    figures = {
-        "coins_used": float(run.coins),
-        "coins_at_hand": float(run.at_hand),
-        "log_e_value": path[-1],
-        "peak_log_e_value": run.log_e,
-    }
-    for what, value in figures.items():
-        told = report.get(what)
-        if not isinstance(told, int | float) or not _same(told, value):
-            raise TraceError(f"{name} says {what} = {told!r}, but {value:g} comes out")
-    drawn = field(report, "path", list, name)
-    if len(drawn) != len(path) or any(
-        abs(a - b) > _DRAWN for a, b in zip(drawn, path, strict=True)
-    ):
-        raise TraceError(f"{name} draws another path of the e-value than comes out")
-    if report.get("crossing") != run.crossing:
-        raise TraceError(
-            f"{name} says crossing = {report.get('crossing')!r}, but {run.crossing} comes out"
-        )
-    verdicts = {"distilled"} if run.distilled else {"not shown", "undecided"}
-    if report.get("verdict") not in verdicts:
-        raise TraceError(
-            f"{name} gives the verdict {report.get('verdict')!r}, but the evidence is "
-            f"e = {math.exp(min(run.log_e, 700)):.4g} of {math.exp(threshold(report['alpha'])):.4g} needed"
-        )
+    return rerun(parse(opened.file(name), name), number, plan, coins, facts)
 
 
 # Time, and what is left to trust
