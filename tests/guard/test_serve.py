@@ -72,7 +72,7 @@ def test_a_revoked_key_opens_nothing_on_any_worker_soon_after(guard: Guard) -> N
 
 def test_a_hold_that_a_person_signs_comes_into_force_and_is_lifted(guard: Guard) -> None:
     until(lambda: served(guard, "bob"))
-    limbeck("block", "create", "org", "bob", "--reason", "test", "--by", "anna", "--folder", str(guard.folder))
+    limbeck("block", "create", "--org", "bob", "--reason", "test", "--by", "anna", "--folder", str(guard.folder))
     until(lambda: guard.ask(key=guard.keys["bob"], body=hello())[0] == 403, 5)
     assert b"appeal" in guard.ask(key=guard.keys["bob"], body=hello())[1]
 

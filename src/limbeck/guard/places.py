@@ -30,6 +30,11 @@ class Places:
         """Where the keeper listens for its workers."""
         return (self.sockets or self.folder) / "keeper.sock"
 
+    @property
+    def snapshot(self) -> Path:
+        """Where what the watch remembers is written down."""
+        return self.folder / "watch.snapshot"
+
     def ledger(self, config: GuardConfig) -> Path:
         """Return the file of the ledger; its keys lie beside it."""
         return self.folder / config.ledger.folder / "ledger.db"

@@ -69,6 +69,7 @@ class Worker:
             rules=lambda: accounts.rules,
             looks=sampler.looks,
         )
+        self._guard_parts()
 
     async def run(self, listener: socket.socket) -> None:
         """Serve until SIGTERM; then let requests under way finish."""
@@ -128,6 +129,7 @@ class Worker:
                 await asyncio.sleep(ASK_MODELS_S)
                 continue
             self.app.replace(setting_of(self._config, self._models))
+            self._guard_parts()
 
     def _hear(self, data: bytes) -> None:
         """Take the keeper's news."""
@@ -137,7 +139,9 @@ class Worker:
     def _guard_parts(self) -> None:
         """Refuse requests while a part is away that guard.toml says must not be."""
         lack = None
-        if self._ledger and self._config.ledger.when_away == "closed":
+        if not self._models:
+            lack = "the upstream has not said yet which models it serves"
+        elif self._ledger and self._config.ledger.when_away == "closed":
             lack = f"nothing can be recorded at the moment: {self._ledger}"
         elif not self.reporter.connected and self._config.watch.when_away == "closed":
             lack = "the keeper is away"
@@ -150,8 +154,6 @@ class Worker:
     def _lack(self) -> str | None:
         if not self._accounts.ready:
             return "the accounts cannot be read"
-        if not self._models:
-            return "the upstream has not said which models it serves"
         if self.app.closed is not None:
             return self.app.closed.message
         return None
