@@ -17,7 +17,6 @@ from typing import Any
 
 import gateway_arms as arms
 from gateway_load import burst, memory_mb, paced, processor_s, whole_reply
-
 from mockserver import EVENTS
 
 CONNECTIONS = 64

@@ -76,9 +76,9 @@ def _await(port: int, path: str, process: "subprocess.Popen[bytes]", log: Path) 
     until = time.monotonic() + 120
     while time.monotonic() < until:
         if process.poll() is not None:
-            raise SystemExit(f"{process.args} ended: {log.read_text()[-2000:]}")
+            raise SystemExit(f"{process.args} ended: {log.read_text(encoding='utf-8')[-2000:]}")
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2)  # noqa: S310
+            urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2)
             return
         except urllib.error.HTTPError as error:
             if error.code != 503:
@@ -86,7 +86,7 @@ def _await(port: int, path: str, process: "subprocess.Popen[bytes]", log: Path) 
         except OSError:
             pass
         time.sleep(0.2)
-    raise SystemExit(f"{process.args} did not answer: {log.read_text()[-2000:]}")
+    raise SystemExit(f"{process.args} did not answer: {log.read_text(encoding='utf-8')[-2000:]}")
 
 
 @contextmanager

@@ -104,7 +104,7 @@ async def whole_reply(reader: asyncio.StreamReader) -> bytes:
 def family(pid: int) -> list[int]:
     """Return a process and all that it started."""
     try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
     except OSError:
         return []
     return [pid, *(one for child in children for one in family(int(child)))]
@@ -114,7 +114,7 @@ def processor_s(pid: int) -> float:
     """Return the processor seconds of a process and all that it started, those that ended left out."""
     total = 0
     for one in family(pid):
-        fields = Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
+        fields = Path(f"/proc/{one}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
         total += int(fields[11]) + int(fields[12])
     return total / TICKS
 
@@ -123,7 +123,7 @@ def memory_mb(pid: int) -> float:
     """Return the memory of a process and all that it started, pages that they share counted once (PSS)."""
     total = 0
     for one in family(pid):
-        rollup = Path(f"/proc/{one}/smaps_rollup").read_text()
+        rollup = Path(f"/proc/{one}/smaps_rollup").read_text(encoding="utf-8")
         total += int(
             next(line for line in rollup.splitlines() if line.startswith("Pss:")).split()[1]
         )

@@ -70,10 +70,14 @@ class Guard:
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Return the lines that the guard has logged under a name."""
-        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        lines = [
+            json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")
+        ]
         return [line for line in lines if line["event"] == name]
 
-    def ask(self, path: str = "/v1/chat/completions", key: str = "", body: bytes | None = None) -> tuple[int, bytes]:
+    def ask(
+        self, path: str = "/v1/chat/completions", key: str = "", body: bytes | None = None
+    ) -> tuple[int, bytes]:
         """Send one request over a connection of its own."""
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
         asked = urllib.request.Request(self.url + path, body, headers)  # noqa: S310
@@ -86,7 +90,10 @@ class Guard:
 
     def children(self) -> list[int]:
         pid = self.process.pid
-        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return [
+            int(one)
+            for one in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
+        ]
 
     def is_ready(self) -> bool:
         try:
@@ -102,7 +109,11 @@ class Guard:
 def limbeck(*arguments: str) -> str:
     """Run a command of the command line."""
     done = subprocess.run(
-        [sys.executable, "-m", "limbeck", "guard", *arguments], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-m", "limbeck", "guard", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -112,7 +123,10 @@ def limbeck(*arguments: str) -> str:
 def guarding(folder: Path, upstream_url: str, *names: str, config: str = "") -> Generator[Guard]:
     """Run a guard with accounts of these names."""
     limbeck("init", "--folder", str(folder))
-    keys = {name: json.loads(limbeck("invite", name, "--json", "--folder", str(folder)))["secret"] for name in names}
+    keys = {
+        name: json.loads(limbeck("invite", name, "--json", "--folder", str(folder)))["secret"]
+        for name in names
+    }
     if config:
         with (folder / "guard.toml").open("a") as file:
             file.write(config)

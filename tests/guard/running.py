@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 import uvicorn
-from guard.fakeupstream import FakeUpstream, Play, upstream
 
+from guard.fakeupstream import FakeUpstream, Play, upstream
 from limbeck.guard.account import Holder
 from limbeck.guard.gateway import Gateway
 from limbeck.guard.interface.admit import ServedModel
@@ -174,8 +174,7 @@ class Client:
         if (
             not got.whole
             or (got.header("connection") or "").lower() == "close"
-            or got.header("content-length") is None
-            and got.header("transfer-encoding") is None
+            or (got.header("content-length") is None and got.header("transfer-encoding") is None)
         ):
             self.close()
         return got

@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
+
 from guard.fakeupstream import drawn
 from guard.running import KEY, Client, Got, hello, running
-
 from limbeck.guard.account import Plan
 from limbeck.guard.heads import HOP_BY_HOP
 from limbeck.guard.memory import holder_of

@@ -11,9 +11,9 @@ import aiohttp
 import openai
 import orjson
 import pytest
+
 from guard.fakeupstream import END, STREAM_HEAD, Asked, Pieces, chunked, completion, delta, whole
 from guard.running import KEY, Running, running
-
 from limbeck.guard.account import Plan
 from limbeck.guard.memory import holder_of
 
@@ -25,13 +25,54 @@ async def play(asked: Asked) -> Pieces:
     body = asked.json
     if asked.path == "/v1/embeddings":
         card = {"object": "embedding", "index": 0, "embedding": [0.5, -0.25]}
-        yield whole(orjson.dumps({"object": "list", "data": [card], "model": "m", "usage": {"prompt_tokens": 2, "total_tokens": 2}}))
+        yield whole(
+            orjson.dumps(
+                {
+                    "object": "list",
+                    "data": [card],
+                    "model": "m",
+                    "usage": {"prompt_tokens": 2, "total_tokens": 2},
+                }
+            )
+        )
     elif asked.path == "/v1/completions":
-        yield whole(orjson.dumps({"id": "t", "object": "text_completion", "created": 1, "model": "m", "choices": [{"index": 0, "text": "yes", "logprobs": None, "finish_reason": "stop"}]}))
+        yield whole(
+            orjson.dumps(
+                {
+                    "id": "t",
+                    "object": "text_completion",
+                    "created": 1,
+                    "model": "m",
+                    "choices": [
+                        {"index": 0, "text": "yes", "logprobs": None, "finish_reason": "stop"}
+                    ],
+                }
+            )
+        )
     elif asked.path == "/v1/responses":
         part = {"type": "output_text", "text": "yes", "annotations": []}
-        item = {"type": "message", "id": "i", "status": "completed", "role": "assistant", "content": [part]}
-        yield whole(orjson.dumps({"id": "r", "object": "response", "created_at": 1, "model": "m", "status": "completed", "output": [item], "parallel_tool_calls": True, "tool_choice": "auto", "tools": []}))
+        item = {
+            "type": "message",
+            "id": "i",
+            "status": "completed",
+            "role": "assistant",
+            "content": [part],
+        }
+        yield whole(
+            orjson.dumps(
+                {
+                    "id": "r",
+                    "object": "response",
+                    "created_at": 1,
+                    "model": "m",
+                    "status": "completed",
+                    "output": [item],
+                    "parallel_tool_calls": True,
+                    "tool_choice": "auto",
+                    "tools": [],
+                }
+            )
+        )
     elif body.get("stream"):
         yield STREAM_HEAD
         for word in ("Hel", "lo", "."):
@@ -39,9 +80,14 @@ async def play(asked: Asked) -> Pieces:
         yield chunked(b"data: [DONE]\n\n") + END
     elif body.get("tools"):
         message = {"role": "assistant", "content": None, "tool_calls": [CALL]}
-        yield whole(completion(choices=[{"index": 0, "message": message, "finish_reason": "tool_calls"}]))
+        yield whole(
+            completion(choices=[{"index": 0, "message": message, "finish_reason": "tool_calls"}])
+        )
     elif body.get("max_tokens") == 0:
-        yield whole(b'{"error":{"message":"max_tokens must be positive","type":"BadRequestError","param":null,"code":400}}', "400 Bad Request")
+        yield whole(
+            b'{"error":{"message":"max_tokens must be positive","type":"BadRequestError","param":null,"code":400}}',
+            "400 Bad Request",
+        )
     else:
         yield whole(completion('{"a": 1}' if body.get("response_format") else "Hello."))
 
@@ -79,7 +125,9 @@ def run() -> Generator[Running]:
 
 @pytest.fixture
 def client(run: Running) -> Generator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"http://127.0.0.1:{run.port}/v1", api_key=KEY, max_retries=0) as made:
+    with openai.OpenAI(
+        base_url=f"http://127.0.0.1:{run.port}/v1", api_key=KEY, max_retries=0
+    ) as made:
         yield made
 
 
@@ -87,7 +135,9 @@ MESSAGES: Any = [{"role": "user", "content": "Hi"}]
 
 
 def test_chats(client: openai.OpenAI) -> None:
-    said = client.chat.completions.create(model="m", messages=MESSAGES, temperature=0.5, max_tokens=5)
+    said = client.chat.completions.create(
+        model="m", messages=MESSAGES, temperature=0.5, max_tokens=5
+    )
     assert said.choices[0].message.content == "Hello."
     assert said.usage is not None
     assert said.usage.completion_tokens == 3
@@ -99,26 +149,41 @@ def test_streams(client: openai.OpenAI) -> None:
 
 
 def test_calls_tools(client: openai.OpenAI) -> None:
-    tool: Any = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {"x": {"type": "integer"}}}}}
-    said = client.chat.completions.create(model="m", messages=MESSAGES, tools=[tool], tool_choice="auto")
+    tool: Any = {
+        "type": "function",
+        "function": {
+            "name": "f",
+            "parameters": {"type": "object", "properties": {"x": {"type": "integer"}}},
+        },
+    }
+    said = client.chat.completions.create(
+        model="m", messages=MESSAGES, tools=[tool], tool_choice="auto"
+    )
     calls: Any = said.choices[0].message.tool_calls
     assert json.loads(calls[0].function.arguments) == {"x": 1}
 
 
 def test_asks_for_json(client: openai.OpenAI) -> None:
-    said = client.chat.completions.create(model="m", messages=MESSAGES, response_format={"type": "json_object"})
+    said = client.chat.completions.create(
+        model="m", messages=MESSAGES, response_format={"type": "json_object"}
+    )
     assert json.loads(said.choices[0].message.content or "") == {"a": 1}
 
 
 def test_sends_pictures_by_url(client: openai.OpenAI, run: Running) -> None:
-    parts: Any = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}]
+    parts: Any = [
+        {"type": "text", "text": "What is it?"},
+        {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
+    ]
     client.chat.completions.create(model="m", messages=[{"role": "user", "content": parts}])
     assert run.fake.asked[-1].json["messages"][0]["content"] == parts
 
 
 def test_completes_embeds_and_responds(client: openai.OpenAI) -> None:
     assert client.completions.create(model="m", prompt="Say yes").choices[0].text == "yes"
-    assert client.embeddings.create(model="m", input="a", encoding_format="float").data[0].embedding == [0.5, -0.25]
+    assert client.embeddings.create(model="m", input="a", encoding_format="float").data[
+        0
+    ].embedding == [0.5, -0.25]
     assert client.responses.create(model="m", input="Say yes").output_text == "yes"
 
 
@@ -135,19 +200,28 @@ def test_meets_errors_as_its_own_exceptions(client: openai.OpenAI, run: Running)
     with pytest.raises(openai.PermissionDeniedError, match="logprobs"):
         client.chat.completions.create(model="m", messages=MESSAGES, logprobs=True)
     with pytest.raises(openai.BadRequestError, match="not a parameter"):
-        client.chat.completions.create(model="m", messages=MESSAGES, extra_body={"prompt_logprobs": 5})
-    wrong = openai.OpenAI(base_url=f"http://127.0.0.1:{run.port}/v1", api_key="lk-wrong", max_retries=0)
+        client.chat.completions.create(
+            model="m", messages=MESSAGES, extra_body={"prompt_logprobs": 5}
+        )
+    wrong = openai.OpenAI(
+        base_url=f"http://127.0.0.1:{run.port}/v1", api_key="lk-wrong", max_retries=0
+    )
     with wrong, pytest.raises(openai.AuthenticationError):
         wrong.chat.completions.create(model="m", messages=MESSAGES)
 
 
 def test_aiohttp_reads_the_same() -> None:
     async def ask() -> None:
-        async with running(play) as run, aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}) as session:
+        async with (
+            running(play) as run,
+            aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}) as session,
+        ):
             url = f"http://127.0.0.1:{run.port}/v1/chat/completions"
             async with session.post(url, json={"model": "m", "messages": MESSAGES}) as reply:
                 assert await reply.read() == completion()
-            async with session.post(url, json={"model": "m", "messages": MESSAGES, "stream": True}) as reply:
+            async with session.post(
+                url, json={"model": "m", "messages": MESSAGES, "stream": True}
+            ) as reply:
                 assert (await reply.read()).endswith(delta(".") + b"data: [DONE]\n\n")
 
     asyncio.run(ask())

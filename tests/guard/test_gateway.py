@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
+
 from guard.fakeupstream import (
     END,
     HANG_UP,
@@ -19,7 +20,6 @@ from guard.fakeupstream import (
     whole,
 )
 from guard.running import CHAT, KEY, Client, Running, hello, request, running, settings
-
 from limbeck.guard.account import Budget, Measure, Plan, Standing, SubAccounts, Window
 from limbeck.guard.decision import Action, Reason
 from limbeck.guard.interface.admit import Sealing, ServedModel
@@ -583,7 +583,6 @@ def test_an_upstream_that_is_away_is_said_so_and_asked_again_later() -> None:
 
     async def away() -> None:
         from guard.running import served
-
         from limbeck.guard.gateway import Gateway
         from limbeck.guard.memory import MemoryAccounts
         from limbeck.guard.upstream.door import read_address

@@ -1,8 +1,8 @@
 from limbeck.guard.decision import Action
 from limbeck.guard.features import ask
 from limbeck.guard.lane import place
-from limbeck.guard.recollection import Memory
 from limbeck.guard.policy import Lane
+from limbeck.guard.recollection import Memory
 from limbeck.guard.signals.suite import build
 from limbeck.guard.sketch import Sketcher
 from tinytraffic import dice, observation, words

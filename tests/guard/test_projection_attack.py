@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+
 from guard.fakeupstream import Asked, Pieces, completion, whole
 from guard.running import KEY, Client, hello, running
-
 from limbeck.guard.account import Plan
 from limbeck.guard.interface.capability import CAPABILITIES
 from limbeck.guard.memory import holder_of
@@ -52,9 +52,24 @@ class TinyServer:
         likeliest = np.argsort(-log_V)[: body.get("top_logprobs", 0)]
         entries = [{"token": f"t{t}", "logprob": float(log_V[t]), "bytes": None} for t in likeliest]
         said = f"t{int(np.argmax(log_V))}"
-        logprobs = {"content": [{"token": said, "logprob": float(log_V.max()), "bytes": None, "top_logprobs": entries}]}
-        choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "length"}
-        yield whole(completion(choices=[{**choice, "logprobs": logprobs if body.get("logprobs") else None}]))
+        logprobs = {
+            "content": [
+                {
+                    "token": said,
+                    "logprob": float(log_V.max()),
+                    "bytes": None,
+                    "top_logprobs": entries,
+                }
+            ]
+        }
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": said},
+            "finish_reason": "length",
+        }
+        yield whole(
+            completion(choices=[{**choice, "logprobs": logprobs if body.get("logprobs") else None}])
+        )
 
     def _logits(self, prompt: str) -> np.ndarray:
         if prompt not in self._known:
@@ -72,8 +87,14 @@ async def steal(ask: Ask, vocabulary: int) -> np.ndarray | None:
         for start in range(1, vocabulary, TOP - 1):
             wanted = range(start, min(start + TOP - 1, vocabulary))
             bias = {str(token): BIAS for token in (0, *wanted)}
-            prompt = [{"role": "user", "content": f"{number} mills by the river {number * 37 % 101}"}]
-            said = await ask(hello(messages=prompt, logit_bias=bias, logprobs=True, top_logprobs=TOP, max_tokens=1))
+            prompt = [
+                {"role": "user", "content": f"{number} mills by the river {number * 37 % 101}"}
+            ]
+            said = await ask(
+                hello(
+                    messages=prompt, logit_bias=bias, logprobs=True, top_logprobs=TOP, max_tokens=1
+                )
+            )
             if said is None:
                 return None
             entries = said["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
@@ -114,7 +135,9 @@ def attack(model: TinyServer, *, through_the_guard: bool) -> tuple[np.ndarray | 
     return asyncio.run(run())
 
 
-def test_an_open_interface_gives_the_width_and_the_space_of_the_output_layer_away(model: TinyServer) -> None:
+def test_an_open_interface_gives_the_width_and_the_space_of_the_output_layer_away(
+    model: TinyServer,
+) -> None:
     logits_NV, _ = attack(model, through_the_guard=False)
     assert logits_NV is not None
     assert rank(logits_NV) == WIDTH
@@ -125,5 +148,7 @@ def test_an_open_interface_gives_the_width_and_the_space_of_the_output_layer_awa
     assert np.linalg.norm(missed) / np.linalg.norm(head_VD) < 1e-3
 
 
-def test_behind_the_guard_not_one_request_of_it_reaches_the_model_in_the_widest_plan(model: TinyServer) -> None:
+def test_behind_the_guard_not_one_request_of_it_reaches_the_model_in_the_widest_plan(
+    model: TinyServer,
+) -> None:
     assert attack(model, through_the_guard=True) == (None, 0)

@@ -5,12 +5,18 @@ import json
 import os
 import signal
 import time
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+
 from guard.fakeupstream import END, STREAM_HEAD, Asked, Pieces, chunked, completion, delta, whole
 from guard.guarding import Guard, guarding, limbeck, until, upstream_in_a_thread
 from guard.running import hello
+from limbeck.ledger.reading import Reading
+from limbeck.ledger.record import read_leaf
+from limbeck.ledger.tables import connect_to_read
 
 MODELS = b'{"object":"list","data":[{"id":"m","object":"model"}]}'
 
@@ -30,10 +36,17 @@ async def play(asked: Asked) -> Pieces:
 
 
 @pytest.fixture(scope="module")
-def guard(tmp_path_factory: pytest.TempPathFactory):  # noqa: ANN201
-    with upstream_in_a_thread(play) as fake, guarding(
-        tmp_path_factory.mktemp("g") / "guard", f"http://127.0.0.1:{fake.port}", "alice", "bob", "carol"
-    ) as running:
+def guard(tmp_path_factory: pytest.TempPathFactory) -> Generator[Guard]:
+    with (
+        upstream_in_a_thread(play) as fake,
+        guarding(
+            tmp_path_factory.mktemp("g") / "guard",
+            f"http://127.0.0.1:{fake.port}",
+            "alice",
+            "bob",
+            "carol",
+        ) as running,
+    ):
         yield running
 
 
@@ -52,7 +65,11 @@ def test_the_models_are_the_upstreams_and_each_key_opens(guard: Guard) -> None:
 def test_metrics_add_up_the_workers(guard: Guard) -> None:
     def count() -> float:
         lines = guard.ask("/metrics")[1].decode().splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("limbeck_requests_total") and 'status="200"' in line)
+        return sum(
+            float(line.rsplit(" ", 1)[1])
+            for line in lines
+            if line.startswith("limbeck_requests_total") and 'status="200"' in line
+        )
 
     before = count()
     for _ in range(30):
@@ -72,7 +89,18 @@ def test_a_revoked_key_opens_nothing_on_any_worker_soon_after(guard: Guard) -> N
 
 def test_a_hold_that_a_person_signs_comes_into_force_and_is_lifted(guard: Guard) -> None:
     until(lambda: served(guard, "bob"))
-    limbeck("block", "create", "--org", "bob", "--reason", "test", "--by", "anna", "--folder", str(guard.folder))
+    limbeck(
+        "block",
+        "create",
+        "--org",
+        "bob",
+        "--reason",
+        "test",
+        "--by",
+        "anna",
+        "--folder",
+        str(guard.folder),
+    )
     until(lambda: guard.ask(key=guard.keys["bob"], body=hello())[0] == 403, 5)
     assert b"appeal" in guard.ask(key=guard.keys["bob"], body=hello())[1]
 
@@ -90,7 +118,9 @@ def test_a_process_that_is_killed_is_started_again(guard: Guard, which: str) -> 
 
 
 def test_a_reload_changes_new_requests_and_drops_no_stream(guard: Guard) -> None:
-    stream = asyncio.run(during_a_stream(guard, lambda: reload(guard, '[models.n]\nupstream = "m"\n')))
+    stream = asyncio.run(
+        during_a_stream(guard, lambda: reload(guard, '[models.n]\nupstream = "m"\n'))
+    )
     assert stream.endswith(b"data: [DONE]\n\n")
     until(lambda: guard.ask(key=guard.keys["alice"], body=hello())[0] == 404, 5)
     assert guard.ask(key=guard.keys["alice"], body=hello(model="n"))[0] == 200
@@ -121,14 +151,24 @@ async def during_a_stream(guard: Guard, act: object) -> bytes:
 
 def test_the_end_drains_records_and_leaves_a_ledger_that_holds(tmp_path: Path) -> None:
     folder = tmp_path / "guard"
-    with upstream_in_a_thread(play) as fake, guarding(folder, f"http://127.0.0.1:{fake.port}", "alice") as guard:
+    with (
+        upstream_in_a_thread(play) as fake,
+        guarding(folder, f"http://127.0.0.1:{fake.port}", "alice") as guard,
+    ):
         for _ in range(5):
             assert served(guard, "alice")
-        stream = asyncio.run(during_a_stream(guard, lambda: guard.process.send_signal(signal.SIGTERM)))
+        stream = asyncio.run(
+            during_a_stream(guard, lambda: guard.process.send_signal(signal.SIGTERM))
+        )
         assert stream.endswith(b"data: [DONE]\n\n")
         assert guard.process.wait(20) == 0
-    said = limbeck("ledger", "info", str(folder / "ledger" / "ledger.db"), "--audit")
-    assert "sketch" in said
+    ledger = folder / "ledger" / "ledger.db"
+    assert "sound" in limbeck("ledger", "info", str(ledger), "--audit")
+    with closing(connect_to_read(ledger)) as connection:
+        reading = Reading(connection)
+        records = [read_leaf(leaf) for leaf in reading.leaves(0, reading.size())]
+    assert sum(len(one.content["requests"]) for one in records if one.kind == "sketch") == 6
+    assert (folder / "watch.snapshot").exists()
     assert not (folder / "keeper.sock").exists()
 
 
@@ -137,7 +177,10 @@ def test_a_guard_without_an_upstream_or_with_a_taken_port_says_so(tmp_path: Path
     import sys
 
     limbeck("init", "--folder", str(tmp_path / "g"))
-    for more, said in ((["--upstream", "ftp://x"], "http://127.0.0.1:8000"), ([], "the upstream must be a URL")):
+    for more, said in (
+        (["--upstream", "ftp://x"], "http://127.0.0.1:8000"),
+        ([], "the upstream must be a URL"),
+    ):
         done = subprocess.run(
             [sys.executable, "-m", "limbeck", "guard", "serve", "--folder", str(tmp_path / "g"), *more], capture_output=True, text=True, check=False, timeout=60
         )  # fmt: skip

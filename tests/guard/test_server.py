@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+
 from guard.fakeupstream import always, completion, whole
 from guard.running import CHAT, KEY, Client, Running, hello, request, running
-
 from limbeck.guard.server import Limits
 
 OK = always(whole(completion()))

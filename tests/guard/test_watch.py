@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from limbeck.errors import GuardError
-from limbeck.guard.watched import PACKED_BYTES, Account
 from limbeck.guard.decision import Action, Decision
 from limbeck.guard.evidence.calibration import LEANS, Calibration
 from limbeck.guard.fit import Plan, calibrate, record
 from limbeck.guard.observation import Observation
 from limbeck.guard.policy import Evidence, Memory, Policy, load_policy
 from limbeck.guard.watch import Watch
+from limbeck.guard.watched import PACKED_BYTES, Account
 from tinytraffic import Traffic, compose, dice, observation, words
 
 SECRET = b"test"

@@ -1,11 +1,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limbeck.guard.watched import CLUSTER_BYTES, Cluster, Resident
 from limbeck.guard.features import ask
 from limbeck.guard.recollection import PACKED_BYTES as MEMORY_BYTES
 from limbeck.guard.recollection import Memory
 from limbeck.guard.sketch import Sketcher
+from limbeck.guard.watched import CLUSTER_BYTES, Cluster, Resident
 from tinytraffic import observation
 
 

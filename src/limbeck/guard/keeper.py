@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,8 @@ class Keeper:
         self._path.chmod(0o600)
         try:
             while not stop.is_set():
-                try:
+                with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), FLUSH_S)
-                except TimeoutError:
-                    pass
                 self.flush()
         finally:
             server.close()

@@ -108,7 +108,9 @@ async def _remember(watch: Watch, snapshot: Path) -> None:
 
 
 def _write(watch: Watch, snapshot: Path) -> None:
-    with contextlib.suppress(OSError):  # a full disk: the ledger says so, and the next turn tries again
+    with contextlib.suppress(
+        OSError
+    ):  # a full disk: the ledger says so, and the next turn tries again
         write_bytes(snapshot, watch.snapshot())
 
 
@@ -125,7 +127,9 @@ def admin(keeper: Keeper, desk: ASGIApp) -> Starlette:
         health = keeper.brain.health
         parts = ("ledger", "sanctions", "watch")
         lacks = {part: why for part in parts if (why := getattr(health, part))}
-        return JSONResponse({"status": "not ready" if lacks else "ready", **lacks}, 503 if lacks else 200)
+        return JSONResponse(
+            {"status": "not ready" if lacks else "ready", **lacks}, 503 if lacks else 200
+        )
 
     return Starlette(
         routes=[

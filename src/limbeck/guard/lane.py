@@ -7,8 +7,8 @@ that somebody signed for. What that is worth to a student is measured in docs/gu
 from dataclasses import dataclass
 
 from limbeck.guard.decision import Action, Reason
-from limbeck.guard.recollection import Memory
 from limbeck.guard.policy import Lane
+from limbeck.guard.recollection import Memory
 
 LEAST_REQUESTS = 8
 """Requests from which a suite can be recognised."""

@@ -89,9 +89,11 @@ class Reporter:
         writer = self._writer
         if writer is None:
             return
-        self._flush(writer)
+        while self._queue:
+            self._flush(writer)
         self._count(writer)
-        await asyncio.wait_for(writer.drain(), 2.0)
+        writer.transport.set_write_buffer_limits(high=0)  # so that draining waits for the last byte
+        await asyncio.wait_for(writer.drain(), 5.0)
 
     async def metrics(self) -> bytes:
         """Ask the keeper for the metrics of all workers.

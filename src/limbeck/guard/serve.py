@@ -1,6 +1,7 @@
 """The supervisor: one small process that starts the keeper and the workers, and starts them again when they die."""
 
 import gc
+import importlib
 import os
 import signal
 import socket
@@ -83,8 +84,9 @@ class Supervisor:
 
     def run(self) -> None:
         """Start everything and wait for signals."""
-        import limbeck.guard.worker  # noqa: F401 (shared by the children)
-
+        importlib.import_module(
+            "limbeck.guard.worker"
+        )  # before the fork: the children share its pages
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         gc.collect()
         gc.freeze()

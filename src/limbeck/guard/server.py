@@ -64,7 +64,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         cycle, task = self.cycle, self._task
         super().connection_lost(exc)
-        if cycle is not None and not cycle.response_complete and task is not None:
+        if task is not None and not cycle.response_complete:
             task.cancel()
 
     def data_received(self, data: bytes) -> None:
@@ -73,7 +73,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._over:
             return
         try:
-            self.parser.feed_data(data)
+            self.parser.feed_data(data)  # pyright: ignore[reportOptionalMemberAccess]
         except httptools.HttpParserError:
             if not self._over:
                 self.send_400_response("the request is not well-formed HTTP, as RFC 9112 has it")
@@ -96,7 +96,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self._over:
             return
-        if self.parser.should_upgrade():
+        if self.parser.should_upgrade():  # pyright: ignore[reportOptionalMemberAccess]
             self.send_400_response("this server changes to no other protocol")
             return
         self._reading = True
@@ -144,7 +144,8 @@ class GuardedProtocol(HttpToolsProtocol):
             head += (name, b": ", value, b"\r\n")
         head.append(b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body))
         # A reply that is under way must not have another one written into it.
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete or not cycle.response_started:
             self.transport.write(b"".join([*head, body]))
         self.transport.close()
 

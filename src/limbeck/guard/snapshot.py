@@ -6,8 +6,8 @@ from itertools import chain
 from typing import cast
 
 from limbeck.errors import GuardError
-from limbeck.guard.watched import CLUSTER_BYTES, PACKED_BYTES, Account, Cluster, Resident
 from limbeck.guard.recollection import PACKED_BYTES as MEMORY_BYTES
+from limbeck.guard.watched import CLUSTER_BYTES, PACKED_BYTES, Account, Cluster, Resident
 
 VERSION = 1
 

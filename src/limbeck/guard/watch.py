@@ -8,19 +8,19 @@ import numpy as np
 
 from limbeck.errors import GuardError
 from limbeck.guard import lane, snapshot
-from limbeck.guard.watched import GROUPS, Account, Cluster, Resident
 from limbeck.guard.decision import Action, Decision, Reason
 from limbeck.guard.evidence import calibration as calibrated
 from limbeck.guard.evidence.calibration import LEANS, Calibration
 from limbeck.guard.evidence.checkpoints import due, nearest
 from limbeck.guard.features import NAMES, Asked, ask
-from limbeck.guard.recollection import Memory, Vector
 from limbeck.guard.observation import Observation
 from limbeck.guard.policy import DEFAULT, Finding, Policy, decide, load_policy
+from limbeck.guard.recollection import Memory, Vector
 from limbeck.guard.signals.links import links
 from limbeck.guard.signals.suite import Suite
 from limbeck.guard.signals.suite import load as load_suite
 from limbeck.guard.sketch import Sketcher
+from limbeck.guard.watched import GROUPS, Account, Cluster, Resident
 
 REASONS = 3
 """Features that a decision names."""

@@ -6,7 +6,6 @@ import signal
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -29,6 +28,7 @@ from limbeck.guard.state.shared import SharedAccounts
 from limbeck.guard.upstream.open import open_upstream
 
 ASK_MODELS_S = 1.0
+LOOK_S = 0.25
 
 
 class Server(uvicorn.Server):
@@ -80,7 +80,12 @@ class Worker:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         tasks = [
             asyncio.create_task(job)
-            for job in (self.reporter.run(), sweep_forever(server), self._learn_models())
+            for job in (
+                self.reporter.run(),
+                sweep_forever(server),
+                self._learn_models(),
+                self._look_after_parts(),
+            )
         ]
         try:
             await server.serve(sockets=[listener])
@@ -135,6 +140,11 @@ class Worker:
         """Take the keeper's news."""
         self._ledger = orjson.loads(data).get("ledger")
         self._guard_parts()
+
+    async def _look_after_parts(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            self._guard_parts()
 
     def _guard_parts(self) -> None:
         """Refuse requests while a part is away that guard.toml says must not be."""

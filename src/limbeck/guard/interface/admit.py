@@ -1,6 +1,6 @@
 """Whether a request may go to the upstream, and with which bytes."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -59,7 +59,7 @@ def admit(
     endpoint: Endpoint,
     raw: bytes,
     request: dict[str, Any],
-    granted: Set[str],
+    granted: frozenset[str],
     models: Mapping[str, ServedModel],
     sealing: Sealing,
 ) -> Admitted | Refusal:
@@ -107,7 +107,7 @@ def _judge(
     request: dict[str, Any],
     endpoint: Endpoint,
     extra: Mapping[str, Parameter] | None,
-    granted: Set[str],
+    granted: frozenset[str],
     sealing: Sealing,
 ) -> list[str] | Refusal:
     """Return the parameters to leave out, or why the request is refused."""
@@ -150,7 +150,7 @@ def _judge(
     return removed
 
 
-def _not_granted(name: str, needed: tuple[str, ...], granted: Set[str]) -> Refusal:
+def _not_granted(name: str, needed: tuple[str, ...], granted: frozenset[str]) -> Refusal:
     missing = next(one for one in needed if one not in granted)
     return Refusal(
         403,
@@ -163,7 +163,7 @@ def _not_granted(name: str, needed: tuple[str, ...], granted: Set[str]) -> Refus
 
 
 def _lead(
-    request: dict[str, Any], endpoint: Endpoint, granted: Set[str]
+    request: dict[str, Any], endpoint: Endpoint, granted: frozenset[str]
 ) -> tuple[str, ...] | Refusal:
     """Return the text after which the answer goes on, where the caller wrote some of it."""
     if endpoint.turns is not None:

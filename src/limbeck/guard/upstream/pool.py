@@ -83,13 +83,13 @@ class Pool:
         self._opening += 1
         try:
             return await asyncio.wait_for(self._open(), self._patience.connect_s)
-        except OSError as error:
-            raise UpstreamError(
-                f"the upstream cannot be reached: {error.strerror or error}"
-            ) from None
         except TimeoutError:
             raise UpstreamError(
                 f"the upstream took no connection within {self._patience.connect_s:g} s"
+            ) from None
+        except OSError as error:
+            raise UpstreamError(
+                f"the upstream cannot be reached: {error.strerror or error}"
             ) from None
         finally:
             self._opening -= 1
