@@ -16,6 +16,7 @@ from limbeck.guard.metrics import Tally, render
 from limbeck.guard.record import Facts
 
 FLUSH_S = 0.25
+HEAR_OUT_S = 2.0
 SLICE_S = 0.01
 """How long the keeper thinks before it looks at its sockets again."""
 Trace = Callable[[Facts], None]
@@ -53,12 +54,19 @@ class Keeper:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), FLUSH_S)
                 self.flush()
+            await self._hear_out()
         finally:
             server.close()
             for writer in tuple(self._writers.values()):
                 writer.close()
             self.flush()
             self._path.unlink(missing_ok=True)
+
+    async def _hear_out(self) -> None:
+        """Take what workers that have ended said last; whoever still lives is not waited for long."""
+        until = time.monotonic() + HEAR_OUT_S
+        while self._writers and time.monotonic() < until:
+            await asyncio.sleep(0.01)
 
     def metrics(self) -> bytes:
         """Return the exposition for Prometheus."""
