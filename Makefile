@@ -8,6 +8,7 @@ export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
 .PHONY: demo test test-slow check format baselines bench-store bench-step bench-quality bench-breakeven bench-capture clean
+.PHONY: demo test test-slow check format baselines bench-store bench-step bench-quality bench-breakeven bench-trace clean
 
 demo: $(VENV)/.demo
 	$(BIN)/limbeck distill recipes/quickstart.toml --resume
@@ -66,6 +67,8 @@ bench-breakeven: $(VENV)/.demo
 
 bench-capture: $(VENV)/.demo
 	$(BIN)/python benchmarks/capture.py
+bench-trace: $(VENV)/.dev
+	$(BIN)/python benchmarks/trace.py --large
 
 clean:
 	rm -rf $(VENV) $(BASELINES) runs .pytest_cache .hypothesis .ruff_cache .import_linter_cache

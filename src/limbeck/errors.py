@@ -19,7 +19,11 @@ LimbeckError                 one clear sentence for the user; the CLI prints it 
 ├── ScoringError             a model that cannot be scored as a task asks
 ├── JudgeError               a judge that cannot be named, or answers that cannot be compared
 ├── GuardError               a gateway, policy or traffic log that cannot be used; names the key or line
-│   └── AccountError         an account, key, organisation, plan or use that is unknown or not allowed
+│   ├── AccountError         an account, key, organisation, plan or use that is unknown or not allowed
+│   │   └── NoSuchError      one that nobody made
+│   ├── StateError           the accounts' database or counters: cannot be reached, too old, or foreign
+│   │   └── LostError        a worker that was given up as lost while it lived; it joins anew
+│   └── UpstreamError        a model server behind the gateway that is away, too slow or breaks off
 ├── LedgerError              a record, proof, key or bundle that is missing, foreign or does not verify
 ├── TraceError               coins, a suspect or a reference that an audit cannot use
 └── MissingDependencyError   an optional package; names the install command
@@ -112,6 +116,22 @@ class GuardError(LimbeckError):
 
 class AccountError(GuardError):
     """An account, key, organisation, plan or declared use that is unknown, or that may not do what was asked."""
+
+
+class NoSuchError(AccountError):
+    """An id that nobody has."""
+
+
+class UpstreamError(GuardError):
+    """The model server behind the gateway is away, too slow, or broke its answer off."""
+
+
+class StateError(GuardError):
+    """The accounts' database or counters cannot be reached, are older than allowed, or belong to another version."""
+
+
+class LostError(StateError):
+    """This worker was given up as lost while it lived, and its shares were taken back; it joins anew."""
 
 
 class LedgerError(LimbeckError):

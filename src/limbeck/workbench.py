@@ -14,12 +14,14 @@ from limbeck.verifier import NamedVerifier, as_verifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
 
     from rich.console import RenderableType
 
     from limbeck.cluster import Cluster
     from limbeck.distill.filter import Candidate
     from limbeck.distill.recipe import Recipe
+    from limbeck.trace.sealing import Sealed
 
 
 def distill(
@@ -145,6 +147,199 @@ def validate(
     with open_run(Path(out), request.as_json(), binding=BINDING) as run:
         validate_models(Validation(request, run, start, resume, progress or Silent()))
     return run
+
+
+def commit_coins(
+    prompts: str | Path,
+    *,
+    teacher: str,
+    out: str | Path,
+    keys: str | Path | None = None,
+    temperature: float = 1.0,
+    max_new_tokens: int = 128,
+    seed: int = 0,
+    base: str | Path | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Draw two answers of a teacher to every prompt and commit to them and to a secret key, before a beacon is known.
+
+    Args:
+        prompts: JSONL with `prompt` and perhaps `account`, or text with one prompt a line.
+        teacher: A folder, a run's folder, `hf:org/name` or `packaged:name`.
+        out: The coins' folder.
+        keys: Folder of a ledger's keys; None makes fresh ones below `out`.
+        temperature: The answers are drawn at this.
+        max_new_tokens: Of an answer at the most.
+        seed: Of the answers; bits come from the key.
+        base: Folder that a relative teacher starts from; None takes the working folder.
+        progress: Hears of it.
+
+    Raises:
+        LimbeckError: Anything the user can mend; the message says what and how.
+    """
+    from limbeck.tracing import Drawing, commit_answers, read_prompts
+
+    commit_answers(
+        read_prompts(Path(prompts)),
+        teacher,
+        Path(out),
+        drawing=Drawing(temperature, max_new_tokens, seed),
+        keys=None if keys is None else Path(keys),
+        base=Path(base or "."),
+        progress=progress or Silent(),
+    )
+
+
+def seal_coins(
+    out: str | Path,
+    *,
+    beacon: str | None = None,
+    beacon_time: datetime | None = None,
+    keys: str | Path | None = None,
+) -> Sealed:
+    """Toss the coins of a folder that was committed to.
+
+    Args:
+        out: The coins' folder.
+        beacon: A public value, published after the commitment; None binds the bits to the key alone.
+        beacon_time: When it was published, aware.
+        keys: As for `commit_coins`.
+
+    Raises:
+        TraceError: There is no commitment, the coins are sealed, or the beacon was public too early.
+    """
+    from limbeck.trace.sealing import Beacon
+    from limbeck.tracing import seal_answers
+
+    value = None if beacon is None else Beacon(beacon, beacon_time)
+    return seal_answers(Path(out), value, keys=None if keys is None else Path(keys))
+
+
+def trace(
+    *,
+    coins: str | Path,
+    suspect: str | Path,
+    references: Sequence[str | Path] = (),
+    accounts: Sequence[str] = (),
+    alpha: float = 1e-3,
+    weights: Literal["fitted", "one"] = "fitted",
+    by_account: bool = False,
+    text_only: bool = False,
+    kinship: bool = False,
+    most: int | None = None,
+    dtype: str = "float32",
+    out: str | Path | None = None,
+    base: str | Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Say whether a suspect was trained on what sealed coins served, and return the report.
+
+    Args:
+        coins: A folder of sealed coins.
+        suspect: A folder, a run's folder, `hf:org/name`, `packaged:name`, or `openai:NAME@URL`.
+        references: Models that saw neither answer; none takes the teacher, where it can be loaded.
+        accounts: Use the coins of these alone; none uses all.
+        alpha: Chance of a false accusation, in (0, 1).
+        weights: How references are weighed (`limbeck.trace.audit`).
+        by_account: Say which account leaked too, by e-BH; takes all coins.
+        text_only: Go by the suspect's text alone.
+        kinship: Add supporting evidence, which never enters the verdict.
+        most: Use no more coins than this.
+        dtype: Number format in which local models are scored.
+        out: Folder for `report.json` and `report.html`; None writes nothing.
+        base: Folder that relative models start from; None takes the working folder.
+        progress: Hears of it.
+
+    Raises:
+        LimbeckError: Anything the user can mend; the message says what and how.
+    """
+    from limbeck.errors import TraceError
+    from limbeck.tracing import Question
+    from limbeck.tracing import trace as run_trace
+
+    if not 0 < alpha < 1:
+        raise TraceError(f"alpha must lie between 0 and 1, got {alpha}")
+    question = Question(
+        suspect=str(suspect),
+        references=tuple(map(str, references)),
+        accounts=tuple(accounts),
+        alpha=alpha,
+        weights=weights,
+        at_most=most,
+        by_account=by_account,
+        text_only=text_only,
+        kinship=kinship,
+        dtype=dtype,
+    )
+    done = run_trace(question, Path(coins), base=Path(base or "."), progress=progress or Silent())
+    if out is not None:
+        done.write(Path(out))
+    return done.report
+
+
+def trace_siblings(
+    *,
+    contexts: str | Path,
+    suspect: str | Path,
+    teacher: str | Path,
+    before: str | Path,
+    siblings: Sequence[str | Path],
+    alpha: float = 0.01,
+    candidates: int = 32,
+    dtype: str = "float32",
+    base: str | Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Rank a teacher among the re-runs of its last training phase, by how much of it a suspect holds.
+
+    Args:
+        contexts: Text with one context a line; all of them are used.
+        suspect: A folder, a run's folder, `hf:org/name` or `packaged:name`; so are the others.
+        teacher: The real teacher.
+        before: The teacher before its last phase.
+        siblings: The re-runs; p can be no smaller than one in one more.
+        alpha: Chance of a false accusation, in (0, 1).
+        candidates: Next tokens that are compared at each context.
+        dtype: Number format in which models are heard.
+        base: Folder that relative models start from; None takes the working folder.
+        progress: Hears of it.
+
+    Raises:
+        TraceError: Too few siblings for alpha, or models that cannot be compared.
+    """
+    from dataclasses import asdict
+
+    from limbeck.errors import TraceError
+    from limbeck.trace.siblings import siblings_needed
+    from limbeck.tracing import Family, read_prompts
+    from limbeck.tracing import trace_siblings as rank
+
+    if not 0 < alpha < 1:
+        raise TraceError(f"alpha must lie between 0 and 1, got {alpha}")
+    least = siblings_needed(alpha)
+    family = Family(str(teacher), str(before), tuple(map(str, siblings)))
+    found = asdict(
+        rank(
+            family,
+            str(suspect),
+            [text for text, _ in read_prompts(Path(contexts))],
+            candidates=candidates,
+            base=Path(base or "."),
+            dtype=dtype,
+            progress=progress or Silent(),
+        )
+    )
+    few = len(siblings) < least
+    verdict = "undecided" if few else "distilled" if found["p_value"] <= alpha else "not shown"
+    because = f"{len(siblings)} siblings are fewer than the {least} that alpha needs" if few else ""
+    return found | {"alpha": alpha, "verdict": verdict, "because": because}
+
+
+def trace_tables(report: dict[str, Any]) -> Iterator[RenderableType]:
+    """Yield what the terminal shows of an audit."""
+    from limbeck.trace.report import tables
+
+    return tables(report)
 
 
 def task_table() -> RenderableType:

@@ -40,8 +40,21 @@ class ServedModel:
         """What it is, as far as one can know from outside."""
         return f"{self.name} at {self._url}"
 
-    def complete(self, conversations: Sequence[Sequence[Message]], max_tokens: int) -> list[str]:
+    def complete(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        max_tokens: int,
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> list[str]:
         """Return the answer to each conversation, the likeliest as far as the server heeds temperature 0.
+
+        Args:
+            conversations: Each ends with the user's turn.
+            max_tokens: Of an answer at the most.
+            temperature: Above 0, answers are drawn.
+            seed: Sent along; servers may heed it or not.
 
         Raises:
             ScoringError: It cannot be reached, refuses, or does not answer as a chat endpoint does.
@@ -60,7 +73,16 @@ class ServedModel:
             ThreadPoolExecutor(_AT_ONCE) as pool,
         ):
             asks = [
-                pool.submit(self._ask, client, [m.as_dict() for m in turns], max_tokens)
+                pool.submit(
+                    self._ask,
+                    client,
+                    {
+                        "messages": [m.as_dict() for m in turns],
+                        "max_tokens": max_tokens,
+                        "temperature": temperature,
+                        "seed": seed,
+                    },
+                )
                 for turns in conversations
             ]
             try:
@@ -70,16 +92,10 @@ class ServedModel:
                     ask.cancel()  # a server that says no is not asked on
                 raise
 
-    def _ask(self, client: Any, turns: list[dict[str, str]], max_tokens: int) -> str:
+    def _ask(self, client: Any, asked: dict[str, Any]) -> str:
         import httpx2
 
-        body = {
-            "model": self.name,
-            "messages": turns,
-            "max_tokens": max_tokens,
-            "temperature": 0,
-            "seed": 0,
-        }
+        body = {"model": self.name, **asked}
         why = ""
         for _ in range(_TRIES):
             try:

@@ -1,0 +1,1 @@
+"""The sealed interface: what a request may say, endpoint by endpoint and plan by plan."""

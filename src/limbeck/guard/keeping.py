@@ -1,0 +1,149 @@
+"""The keeper's process: ledger, watch and accounts opened, the socket served, the admin port beside it."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
+
+from limbeck.artefact import write_bytes
+from limbeck.errors import GuardError
+from limbeck.guard.admin.log_view import LogView
+from limbeck.guard.brain import Brain
+from limbeck.guard.config import GuardConfig
+from limbeck.guard.console.office import office
+from limbeck.guard.keeper import Keeper
+from limbeck.guard.logs import log
+from limbeck.guard.places import Places
+from limbeck.guard.sanctions import proposing
+from limbeck.guard.state.home import open_state
+from limbeck.guard.state.stores import open_store
+from limbeck.guard.watch import Watch
+from limbeck.ledger.keys import SIGNING, Keys, create_keys, read_keys
+from limbeck.ledger.log import open_log
+
+SNAPSHOT_S = 60.0
+"""How often what the watch remembers is written down; a keeper that is killed forgets no more than this."""
+
+
+def run_keeper(config: GuardConfig, places: Places, listener: socket.socket) -> None:
+    """Be the keeper; return when it was told to stop and all is recorded."""
+    ledger = places.ledger(config)
+    keys = ledger_keys(ledger.parent, config.ledger.name)
+    watch = open_watch(places, config, keys.secret)
+    state = open_state(places.folder)
+    store = open_store(state)
+    try:
+        with open_log(ledger, keys) as records:
+            brain = Brain(
+                watch, proposing(state), secret=keys.secret, sketches=config.ledger.sketches
+            )
+            keeper = Keeper(
+                places.keeper_socket,
+                brain,
+                records,
+                log_requests=config.log.requests,
+                trace=_trace(config),
+            )
+            desk = office(state, store, LogView(ledger, keys.secret))
+            asyncio.run(_run(keeper, admin(keeper, desk), listener, watch, places.snapshot))
+    finally:
+        store.shut()
+        state.close()
+
+
+def ledger_keys(folder: Path, name: str) -> Keys:
+    """Return the ledger's keys; make them where the folder has none yet."""
+    return read_keys(folder) if (folder / SIGNING).exists() else create_keys(folder, name)
+
+
+def open_watch(places: Places, config: GuardConfig, secret: bytes) -> Watch:
+    """Return the watch with what it remembered; one that was made for another calibration starts anew."""
+    policy = places.policy(config)
+    watch = Watch.open(secret=secret) if policy is None else Watch.open(policy, secret=secret)
+    if places.snapshot.exists():
+        try:
+            watch.restore(places.snapshot.read_bytes())
+        except GuardError as error:
+            log("snapshot_refused", why=str(error))
+    return watch
+
+
+async def _run(
+    keeper: Keeper, app: ASGIApp, listener: socket.socket, watch: Watch, snapshot: Path
+) -> None:
+    from limbeck.guard.worker import admin_server
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    server = admin_server(app)
+
+    def end() -> None:
+        server.should_exit = True
+        stop.set()
+
+    loop.add_signal_handler(signal.SIGTERM, end)
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    remembering = asyncio.create_task(_remember(watch, snapshot))
+    try:
+        await asyncio.gather(keeper.run(stop), server.serve(sockets=[listener]))
+    finally:
+        remembering.cancel()
+        _write(watch, snapshot)
+
+
+async def _remember(watch: Watch, snapshot: Path) -> None:
+    while True:
+        await asyncio.sleep(SNAPSHOT_S)
+        _write(watch, snapshot)
+
+
+def _write(watch: Watch, snapshot: Path) -> None:
+    with contextlib.suppress(
+        OSError
+    ):  # a full disk: the ledger says so, and the next turn tries again
+        write_bytes(snapshot, watch.snapshot())
+
+
+def admin(keeper: Keeper, desk: ASGIApp) -> Starlette:
+    """Return the application of the admin port: metrics and health, then the admin API and the console."""
+
+    async def metrics(request: Request) -> Response:
+        return Response(keeper.metrics(), media_type="text/plain; version=0.0.4")
+
+    async def healthz(request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(request: Request) -> Response:
+        health = keeper.brain.health
+        parts = ("ledger", "sanctions", "watch")
+        lacks = {part: why for part in parts if (why := getattr(health, part))}
+        return JSONResponse(
+            {"status": "not ready" if lacks else "ready", **lacks}, 503 if lacks else 200
+        )
+
+    return Starlette(
+        routes=[
+            Route("/metrics", metrics),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Mount("/", desk),
+        ]
+    )
+
+
+def _trace(config: GuardConfig) -> Callable[[Any], None] | None:
+    if config.telemetry.endpoint is None:
+        return None
+    from limbeck.guard.telemetry import tracing
+
+    return tracing(config.telemetry)

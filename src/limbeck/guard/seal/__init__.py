@@ -1,0 +1,1 @@
+"""Hidden reasoning stays hidden: what of an upstream's reply may leave when the plan does not grant reasoning."""
