@@ -283,8 +283,15 @@ class Spender:
     def _join(self) -> None:
         host = socket.gethostname()
         self._worker = f"{host[:32]}-{getpid()}-{secrets.token_hex(4)}"
-        self._store.join(self._worker, host)
-        self._counters = Counters(self._folder, self._worker)
+        counters = Counters(
+            self._folder, self._worker
+        )  # first: who is killed in between is found by it
+        try:
+            self._store.join(self._worker, host)
+        except StateError:
+            counters.close()
+            raise
+        self._counters = counters
         self._good_until = self._clock() + self._settings.lease_seconds
         self._gone = False
 
