@@ -13,11 +13,12 @@ from limbeck.ledger.container import read_container
 from limbeck.ledger.keys import Keys, new_keys
 from limbeck.ledger.log import Log, open_log
 from limbeck.ledger.sealed import MANIFEST, SEAL, seal
-from limbeck.trace.audit import audit
+from limbeck.trace.audit import Audit, Item, audit, judge
 from limbeck.trace.bundle import Bundled, Plan, export_trace, register
 from limbeck.trace.coins import Pair, usable
+from limbeck.trace.many import Discoveries, discover
 from limbeck.trace.registration import Named
-from limbeck.trace.report import Models, figures
+from limbeck.trace.report import Models, capped, figures
 from limbeck.trace.sealing import Beacon, commit, read_sealed
 from limbeck.trace.sealing import seal as seal_coins
 from smallledger import START, Clock
@@ -47,6 +48,19 @@ class Told:
         if pair.hash in self.served:
             logs[self.served[pair.hash]] += self._gain
         return float(logs[0]), float(logs[1])
+
+
+def account_test(done: Audit, alpha: float) -> Discoveries:
+    """What `limbeck.tracing.by_account` does, without its imports."""
+    items: dict[str, list[Item]] = {}
+    for item in done.items:
+        items.setdefault(item.account, []).append(item)
+    told = (done.suspect, done.references)
+    e_values = {
+        name: capped(judge(mine, *told, alpha=alpha, weights=done.weights).log_e)
+        for name, mine in items.items()
+    }
+    return discover(e_values, alpha)
 
 
 @dataclass
@@ -92,10 +106,14 @@ class Case:
         reference: Named = TEACHER,
         stop_early: bool = True,
         weights: Any = "fitted",
+        learned: str | None = None,
+        by_account: bool = False,
     ) -> Path:
         sealed = read_sealed(self.coins)
         suspect = Told(name, f"hash of {name}", 1, gain)
-        suspect.served = {c.pair.hash: c.bit for c in sealed.coins}
+        suspect.served = {
+            c.pair.hash: c.bit for c in sealed.coins if learned in {None, c.pair.account}
+        }
         teacher = Told(reference.name, reference.identity, 2)
         done = audit(
             sealed.of(accounts),
@@ -107,7 +125,14 @@ class Case:
         )
         models = Models(name, suspect.identity, {teacher.name: teacher.identity})
         now = datetime.fromtimestamp(self.clock() / 1000, UTC)
-        report = figures(done, sealed, models, created=now, accounts=accounts)
+        report = figures(
+            done,
+            sealed,
+            models,
+            created=now,
+            accounts=accounts,
+            discoveries=account_test(done, alpha) if by_account else None,
+        )
         path = self.folder / f"report-{len(list(self.folder.glob('report-*')))}.json"
         path.write_text(json.dumps(report), encoding="utf-8")
         return path

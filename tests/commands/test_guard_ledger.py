@@ -99,6 +99,13 @@ def test_export_works_beside_a_running_writer_up_to_its_last_pin(place: Path) ->
     assert run("verify", place / "b.zip").exit_code == 0
 
 
+def test_purging_says_how_many_texts_went(place: Path) -> None:
+    found = run("ledger", "purge", place / "log.db", "--keys", place / "keys")
+    assert found.exit_code == 0, found.output
+    assert found.output.startswith("1 raw texts removed")  # kept until a moment in 2025
+    assert run("ledger", "info", place / "log.db", "--audit").exit_code == 0
+
+
 def test_a_mistyped_path_is_an_error_and_becomes_no_ledger(place: Path) -> None:
     words = ("--keys", place / "keys", "--out", place / "b.zip")
     found = run("ledger", "export", place / "lag.db", "anna", *words)

@@ -50,6 +50,12 @@ def test_an_entry_of_another_tree_is_refused() -> None:
         check("ab" * 16, [{**proof[0], "place": 1}], 2, heads_root(entries), "it")
 
 
+def test_a_pin_of_no_accounts_has_the_root_of_none() -> None:
+    assert check("ab" * 16, [], 0, heads_root([]), "it") is None
+    with pytest.raises(LedgerError, match="but its root is over some"):
+        check("ab" * 16, [], 0, leaf_hash(b"x"), "it")
+
+
 def test_an_entry_reads_back() -> None:
     head = Head("ab" * 16, 7, leaf_hash(b"x"))
     assert read_entry(head.entry()) == head

@@ -21,7 +21,7 @@ from limbeck.ledger.keys import create_keys, new_keys, read_keys
 from limbeck.ledger.log import Log, open_log
 from limbeck.ledger.merkle import leaf_hash, root
 from limbeck.ledger.reading import read_log
-from limbeck.ledger.record import Entry, RawText, read_leaf
+from limbeck.ledger.record import Entry, RawText, read_leaf, sketch
 from smallledger import START, Clock, Ledger, decision, some_traffic
 
 WRITER = """
@@ -295,7 +295,8 @@ def test_purging_removes_the_text_from_the_file_and_changes_no_leaf(fresh: Ledge
     kept = RawText("another prompt, kept longer", "a dispute", START + 10**9)
 
     def act(log: Log) -> None:
-        log.append([Entry("sketch", "anna", {}, raw), Entry("sketch", "anna", {}, kept)])
+        secret, texts = fresh.keys.secret, {"prompt": raw.text}
+        log.append([sketch(secret, "anna", texts, {}, kind) for kind in (raw, kept)])
         assert log.purge() == 0
         assert prompt_text.encode() in b"".join(p.read_bytes() for p in files())
         before = [log.reading.leaf(0), log.reading.leaf(1)]

@@ -16,6 +16,7 @@ from limbeck.ledger.record import (
     check_entry,
     follows,
     read_leaf,
+    sketch,
 )
 
 RECORD = Record(4, 1_764_000_000_000, "decision", "ab" * 16, 2, "cd" * 32, {"action": "allow"})
@@ -92,7 +93,40 @@ def test_callers_record_only_what_is_theirs(kind: str) -> None:
 
 def test_a_raw_text_needs_a_reason() -> None:
     with pytest.raises(LedgerError, match="only with a reason"):
-        check_entry(Entry("sketch", "anna", {}, RawText("a prompt", " ", 0)))
+        check_entry(Entry("decision", "anna", {}, RawText("a prompt", " ", 0)))
+
+
+def test_a_sketch_holds_digests_and_numbers_and_nothing_of_the_text() -> None:
+    made = sketch(bytes(32), "anna", {"prompt": "a secret recipe"}, {"tokens": 3, "share": 0.5})
+    check_entry(made)
+    leaf = replace(RECORD, kind=made.kind, content=made.content).leaf()
+    assert b"recipe" not in leaf
+    assert made == sketch(
+        bytes(32), "anna", {"prompt": "a secret recipe"}, {"tokens": 3, "share": 0.5}
+    )
+    assert made != sketch(
+        b"1" * 32, "anna", {"prompt": "a secret recipe"}, {"tokens": 3, "share": 0.5}
+    )
+
+
+def test_digests_of_several_requests_are_a_sketch_too() -> None:
+    check_entry(Entry("sketch", "anna", {"requests": ["ab" * 16, "cd" * 16], "tokens": [3, None]}))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"digests": {"prompt": "a secret recipe"}, "facts": {}},
+        {"facts": {"a secret recipe": 1}},
+        {"requests": ["ab" * 16, "a secret recipe"]},
+        {"requests": [["ab" * 33]]},
+        {"requests": {"ab"}},
+        {3: "ab" * 16},
+    ],
+)
+def test_a_sketch_that_could_hold_text_is_refused(content: dict[str, Any]) -> None:
+    with pytest.raises(LedgerError, match="make it with `sketch`"):
+        check_entry(Entry("sketch", "anna", content))
 
 
 def test_a_record_follows_the_one_that_it_names_and_no_other() -> None:

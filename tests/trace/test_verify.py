@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbeck.errors import LimbeckError, TraceError
+from limbeck.ledger.container import read_container
 from limbeck.ledger.encoding import canonical
 from limbeck.ledger.keys import new_keys
-from limbeck.ledger.note import sign
+from limbeck.ledger.note import COSIGNATURE, PublicKey, cosign, new_signer, sign
 from limbeck.ledger.record import Entry
 from limbeck.trace.bundle import record_run, register
 from limbeck.trace.coins import toss
@@ -423,6 +424,11 @@ REPORTS: dict[str, tuple[Callable[[Any], None], str]] = {
     "a reference left out": (lambda r: r["items"][2]["references"].clear(), "has 0 references"),
     "no items": (lambda r: r["items"].clear(), "scored 0 coins"),
     "an infinite score": (lambda r: r["items"][0].update(suspect=["inf", 0.0]), "two finite"),
+    "another agreement": (lambda r: r["agreement"].update(value=0.99), "says agreement = 0.99"),
+    "another teacher": (lambda r: r["teacher"].update(name="x"), "names another teacher"),
+    "other coins": (lambda r: r["coins"].update(root="ab" * 32), "is about other coins"),
+    "an e-value for reading": (lambda r: r.update(e_value=1e6), "says e_value = 1000000.0"),
+    "an account named": (lambda r: r.update(accounts={"tested": [], "found": ["account 1"]}), "says which account leaked, which was not registered"),
     "a missing figure": (lambda r: r.pop("path"), "lacks the field 'path'"),
 }  # fmt: skip
 
@@ -480,6 +486,60 @@ def test_coins_without_a_beacon_are_rejected(fresh: Case) -> None:
     seal(fresh.coins, fresh.keys.signer, None)
     with pytest.raises(TraceError, match="without a public beacon"):
         verify_trace(fresh.export(fresh.audit()))
+
+
+def test_a_run_recorded_before_its_beacon_was_public_is_rejected(fresh: Case) -> None:
+    """Whoever runs before the value is published made the value up."""
+    fresh.commit()
+    fresh.register()
+    before = fresh.clock.now
+    fresh.seal()
+    fresh.clock.now = before
+    with pytest.raises(TraceError, match="a run was recorded before the beacon was public"):
+        verify_trace(fresh.export(fresh.audit()))
+
+
+# A witness instead of the owner's clock.
+
+
+def _cosigned(case: Case, seconds: int) -> tuple[str, PublicKey]:
+    witness = new_signer("witness.example", kind=COSIGNATURE)
+    note = case.log(lambda log: log.sign().checkpoint)
+    return cosign(note, witness, seconds), witness.public
+
+
+def test_a_witness_of_the_ledger_before_the_beacon_replaces_the_owner_s_clock(fresh: Case) -> None:
+    fresh.commit()
+    fresh.register()
+    seen, witness = _cosigned(fresh, BEACON_AT // 1000 - 600)
+    fresh.seal()
+    out = fresh.export(fresh.audit(), known=[seen])
+    shown = verify_trace(out, witness=witness)
+    assert shown.seen_at == datetime.fromtimestamp(BEACON_AT // 1000 - 600, UTC)
+    assert not any("owner's clock" in sentence for sentence in shown.rests_on)
+
+
+def test_a_witness_that_saw_the_registration_after_the_beacon_does_not_help(fresh: Case) -> None:
+    fresh.commit()
+    fresh.register()
+    seen, witness = _cosigned(fresh, BEACON_AT // 1000 + 5)
+    fresh.seal()
+    out = fresh.export(fresh.audit(), known=[seen])
+    with pytest.raises(
+        TraceError, match=r"was seen by witness\.example at .*, not before the beacon"
+    ):
+        verify_trace(out, witness=witness)
+
+
+def test_a_witness_that_saw_the_ledger_without_the_registration_does_not_help(fresh: Case) -> None:
+    fresh.log(lambda log: log.append([Entry("gap", None, {})]))
+    seen, witness = _cosigned(fresh, BEACON_AT // 1000 - 600)
+    fresh.commit()
+    fresh.register()
+    fresh.seal()
+    out = fresh.export(fresh.audit(), known=[seen])
+    with pytest.raises(TraceError, match="cosigned no checkpoint that has the registration"):
+        verify_trace(out, witness=witness)
 
 
 # A plan made or chosen after looking.
@@ -551,6 +611,53 @@ def test_a_plan_recorded_with_another_level_is_rejected(fresh: Case) -> None:
     fresh.seal()
     with pytest.raises(TraceError, match="with other coins or another level"):
         verify_trace(fresh.export(fresh.audit()))
+
+
+# Which account leaked.
+
+
+def _accounts(case: Case, change: Callable[[Any], None] = lambda _: None) -> Path:
+    """An audit of all coins at once that says which of two accounts leaked; the suspect learned from one alone."""
+    case.commit(count=160)
+    case.register(replace(PLAN, by_account=True))
+    case.seal()
+    report = case.audit(6.0, alpha=0.01 / 3, stop_early=False, learned="account 1", by_account=True)
+    figures = json.loads(report.read_text())
+    change(figures)
+    report.write_text(json.dumps(figures))
+    return case.export(report)
+
+
+def test_the_account_that_leaked_comes_out_again(fresh: Case) -> None:
+    out = _accounts(fresh)
+    assert verify_trace(out).runs[0].coins == 160
+    report = json.loads(read_container(out)["run-1.json"])
+    assert report["accounts"]["found"] == ["account 1"]
+
+
+ACCOUNTS: dict[str, tuple[Callable[[Any], None], str]] = {
+    "another found": (lambda r: r["accounts"].update(found=["account 0"]), "account 0 leaked, but account 1"),
+    "one hidden": (lambda r: r["accounts"].update(found=[]), "none leaked, but account 1"),
+    "a mark moved": (lambda r: r["accounts"]["tested"][0].update(found=False), "but account 1"),
+    "another e-value": (lambda r: r["accounts"]["tested"][1].update(e_value=9e9), "other e-values"),
+    "an account left out": (lambda r: r["accounts"]["tested"].pop(), "other e-values of accounts"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("attack", ACCOUNTS)
+def test_another_account_than_comes_out_is_rejected(attack: str, fresh: Case) -> None:
+    change, words = ACCOUNTS[attack]
+    with pytest.raises(TraceError, match=words):
+        verify_trace(_accounts(fresh, change))
+
+
+@given(st.dictionaries(st.text(max_size=3), st.floats(0, 1e6), max_size=8), st.floats(1e-4, 0.5))
+def test_e_bh_is_what_the_audit_uses(e_values: dict[str, float], alpha: float) -> None:
+    from limbeck.trace.many import discover
+    from limbeck.trace.rerun import found_by_e_bh
+
+    if e_values:
+        assert found_by_e_bh(e_values, alpha) == set(discover(e_values, alpha).found)
 
 
 # Outsiders, and what is no bundle.

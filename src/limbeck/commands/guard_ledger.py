@@ -172,6 +172,18 @@ def export(
         _note(f"{made.later} newer records of the ledger wait for the running gateway's next pin")
 
 
+@ledger_app.command("purge")
+def purge(log: LogFile, keys: KeyFolder) -> None:
+    """Remove raw texts whose retention is over; the records and every proof stay valid."""
+    from limbeck.ledger.keys import read_keys
+    from limbeck.ledger.log import open_log
+    from limbeck.ledger.tables import connect_to_read
+
+    connect_to_read(log).close()  # a mistyped path must not become an empty ledger
+    with open_log(log, read_keys(keys)) as writer:
+        typer.echo(f"{writer.purge()} raw texts removed from {log}")
+
+
 def _pin_if_free(log: Path, keys: "Keys") -> None:
     """Pin the heads, unless a gateway holds the log; it does so itself at intervals."""
     from limbeck.ledger.log import LedgerBusyError, open_log

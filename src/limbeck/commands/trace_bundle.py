@@ -1,5 +1,6 @@
 """`limbeck trace register|bundle|verify`: fix an audit before its coins are tossed, hand it on, check one that was handed on."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -142,6 +143,14 @@ def verify(
         Path | None,
         typer.Option(help="PEM certificates of time-stamping authorities that you trust."),
     ] = None,
+    witness: Annotated[
+        Path | None,
+        typer.Option(help="The key of a witness that saw the ledger before the beacon."),
+    ] = None,
+    pages: Annotated[
+        Path | None,
+        typer.Option(help="Write the report of each run here, from the figures that came out."),
+    ] = None,
     most_alpha: Annotated[
         float, typer.Option(help="What all registrations of the ledger may add up to.")
     ] = 0.05,
@@ -158,21 +167,40 @@ def verify(
         beacon=beacon,
         known=[path.read_text(encoding="utf-8") for path in known or ()],
         timestamp_roots=timestamp_roots,
+        witness=None if witness is None else parse_key(witness.read_text(encoding="utf-8")),
         most_alpha=most_alpha,
     )
+    if pages is not None:
+        _write_pages(shown, bundle, pages)
     for line in _lines(shown):
         typer.echo("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))
+
+
+def _write_pages(shown: "Traced", bundle: Path, folder: Path) -> None:
+    """Render the runs' reports anew: a page inside a bundle is whatever its maker wrote."""
+    from limbeck.artefact import write_text
+    from limbeck.extras import need
+    from limbeck.ledger.container import read_container
+
+    need("writing pages", "trace", "jinja2")
+    from limbeck.trace.report import render_html
+    from limbeck.trace.restate import restated
+
+    files = read_container(bundle)
+    for run in shown.runs:
+        report = restated(json.loads(files[f"run-{run.number}.json"]), run, shown.registration)
+        write_text(folder / f"run-{run.number}.html", render_html(report))
 
 
 def _lines(shown: "Traced") -> list[str]:
     from limbeck.ledger.encoding import to_time
 
     plan = shown.registration
-    stamped = "" if shown.stamped_at is None else f", stamped {shown.stamped_at.isoformat()}"
+    seen = "" if shown.seen_at is None else f", seen by others at {shown.seen_at.isoformat()}"
     return [
         "VERIFIED: the evidence is as it was registered and nothing is missing",
         *(_run(run, plan.alpha_each) for run in shown.runs),
-        f"registered   {to_time(shown.recorded_at)}{stamped}",
+        f"registered   {to_time(shown.recorded_at)}{seen}",
         f"beacon       {shown.beacon}, {plan.beacon_source}, {to_time(plan.beacon_at)}",
         f"coins        {plan.coins} of {plan.accounts} accounts, all accounted for",
         f"references   {', '.join(f'{r.name} ({r.identity})' for r in plan.references) or 'none'}",

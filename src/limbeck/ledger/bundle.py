@@ -1,8 +1,9 @@
 """Export what a log holds of one account, with the proof that it is all of it and that none of it was changed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from limbeck.ledger.container import write_container
 from limbeck.ledger.encoding import canonical, to_base64, to_time
 from limbeck.ledger.heads import prove
 from limbeck.ledger.keys import Keys
+from limbeck.ledger.merkle import Subtree, consistency_proof, inclusion_proof
 from limbeck.ledger.pseudonym import THE_LOG, opening, pseudonym
 from limbeck.ledger.reading import Reading
 from limbeck.ledger.record import read_leaf
@@ -22,6 +24,7 @@ RECORDS, LOG_RECORDS = "records.jsonl", "log-records.jsonl"
 PROOFS, CHECKPOINTS, HEADS_PROOFS = "proofs.jsonl", "checkpoints.jsonl", "heads.jsonl"
 POLICY, TEXTS, README = "policy.txt", "texts.jsonl", "README.txt"
 _MOST_CHECKPOINTS = 2000
+_CACHED_SUBTREES = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +89,13 @@ def account_files(
     if not mine:
         raise LedgerError(f"the ledger has no record of the account {account!r} up to its last pin")
     until = read_leaf(log.leaf(size - 1)).time
+    both = sorted([*mine, *own])
+    subtree = lru_cache(_CACHED_SUBTREES)(log.subtree)  # neighbours share most of their paths
     files = {
         RECORDS: _lines(log.leaf(seq) for seq in mine),
         LOG_RECORDS: _lines(log.leaf(seq) for seq in own),
-        PROOFS: _lines(canonical(_proof(log, seq, size)) for seq in sorted([*mine, *own])),
-        CHECKPOINTS: _lines(_checkpoint_rows(log, sorted([*mine, *own]), size, known)),
+        PROOFS: _lines(canonical(_proof(subtree, seq, size)) for seq in both),
+        CHECKPOINTS: _lines(_checkpoint_rows(subtree, _bounds(log, both, size, known))),
         HEADS_PROOFS: _lines(canonical(prove(name, log.pinned(seq))) for seq in pins),
         README: _readme(account, len(mine), until).encode(),
     }
@@ -110,33 +115,21 @@ def account_files(
     return sealed_files(files, about, keys.signer), made
 
 
-def _proof(log: Reading, seq: int, size: int) -> dict[str, Any]:
-    return {"path": [to_base64(h) for h in log.inclusion(seq, size)], "seq": seq}
+def _proof(subtree: Subtree, seq: int, size: int) -> dict[str, Any]:
+    return {"path": [to_base64(h) for h in inclusion_proof(seq, size, subtree)], "seq": seq}
 
 
-def _checkpoint_rows(
-    log: Reading, places: Sequence[int], size: int, known: Iterable[str]
-) -> Iterable[bytes]:
-    """Yield the checkpoints that bound the records' times, each with the path from the one before it."""
-    notes = _bounds(log, places, size)
-    for note in known:
-        found = read_checkpoint(note)[0]
-        if not 0 < found.size <= size:
-            raise LedgerError(
-                f"a known checkpoint is over {found.size} records, the bundle over {size}"
-            )
-        if log.frontier(found.size).root() != found.root:
-            raise LedgerError(f"the known checkpoint at {found.size} records is not of this ledger")
-        notes[found.size] = note
+def _checkpoint_rows(subtree: Subtree, notes: Mapping[int, str]) -> Iterable[bytes]:
+    """Yield the checkpoints, each with the path from the one before it."""
     before = 0
     for at in sorted(notes):
-        path = [to_base64(h) for h in log.consistency(before, at)]
+        path = [to_base64(h) for h in consistency_proof(before, at, subtree)]
         yield canonical({"consistency": path, "note": notes[at]})
         before = at
 
 
-def _bounds(log: Reading, places: Sequence[int], size: int) -> dict[int, str]:
-    """Return checkpoints around each record, by size; evenly thinned where there are very many."""
+def _bounds(log: Reading, places: Sequence[int], size: int, known: Iterable[str]) -> dict[int, str]:
+    """Return checkpoints around each record, by size, evenly thinned where there are very many; and the known ones."""
     notes: dict[int, str] = {}
     for seq in places:
         for note in (log.checkpoint_before(seq), log.checkpoint_over(seq)):
@@ -148,7 +141,21 @@ def _bounds(log: Reading, places: Sequence[int], size: int) -> dict[int, str]:
     last = log.checkpoint_at(size)
     if last is None:
         raise LedgerError(f"the ledger lacks the checkpoint of its last pin, at {size} records")
-    notes[size] = last
+    return {**notes, size: last, **_known(log, size, known)}
+
+
+def _known(log: Reading, size: int, known: Iterable[str]) -> dict[int, str]:
+    """Return checkpoints that the reader has, by size; with any signatures of witnesses that they carry."""
+    notes: dict[int, str] = {}
+    for note in known:
+        found = read_checkpoint(note)[0]
+        if not 0 < found.size <= size:
+            raise LedgerError(
+                f"a known checkpoint is over {found.size} records, the bundle over {size}"
+            )
+        if log.frontier(found.size).root() != found.root:
+            raise LedgerError(f"the known checkpoint at {found.size} records is not of this ledger")
+        notes[found.size] = note
     return notes
 
 

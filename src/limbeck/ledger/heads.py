@@ -15,7 +15,14 @@ from typing import Any
 
 from limbeck.errors import LedgerError
 from limbeck.ledger.encoding import field, from_base64, hashes, to_base64
-from limbeck.ledger.merkle import inclusion_proof, leaf_hash, over, root, shows_inclusion
+from limbeck.ledger.merkle import (
+    EMPTY_ROOT,
+    inclusion_proof,
+    leaf_hash,
+    over,
+    root,
+    shows_inclusion,
+)
 
 ENTRY_BYTES = 56
 _NAME_BYTES = 16
@@ -78,6 +85,8 @@ def check(account: str, proof: Sequence[Any], size: int, top: bytes, what: str) 
     names = [head.account for _, head in shown]
     if names == [account]:
         return shown[0][1]
+    if size == 0 and top != EMPTY_ROOT:
+        raise LedgerError(f"{what} is about no accounts, but its root is over some")
     if _is_gap(account, [place for place, _ in shown], names, size):
         return None
     raise LedgerError(

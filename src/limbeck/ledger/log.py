@@ -97,7 +97,7 @@ class Log:
         path: Path,
         keys: Keys,
         *,
-        clock: Clock = now_ms,
+        clock: Clock,
         pin_ms: int | None = PIN_MS,
         spacing_ms: int = SPACING_MS,
     ) -> None:
@@ -378,7 +378,7 @@ def open_log(
     path: Path,
     keys: Keys,
     *,
-    clock: Clock = now_ms,
+    clock: Clock | None = None,
     pin_ms: int | None = PIN_MS,
     spacing_ms: int = SPACING_MS,
 ) -> Generator[Log]:
@@ -387,7 +387,7 @@ def open_log(
     Args:
         path: The SQLite file; a lock lies beside it.
         keys: Those that the log was begun with.
-        clock: Milliseconds since 1970.
+        clock: Milliseconds since 1970; None takes the machine's.
         pin_ms: How often the heads of the accounts are pinned, by a batch that comes then; None only by `Log.pin`.
         spacing_ms: Of checkpoints closer than this only the last stays in the file.
 
@@ -396,7 +396,9 @@ def open_log(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _alone(path), _connected(path) as connection:
-        log = Log(connection, path, keys, clock=clock, pin_ms=pin_ms, spacing_ms=spacing_ms)
+        log = Log(
+            connection, path, keys, clock=clock or now_ms, pin_ms=pin_ms, spacing_ms=spacing_ms
+        )
         log.begin()
         yield log
 

@@ -54,16 +54,17 @@ class Reading:
         for (leaf,) in self._db.execute(words, (start, end)):
             yield _bytes(leaf)
 
-    def of_account(self, pseudonym: str, size: int) -> list[int]:
-        """Return the places of an account's records among the first `size`, in order."""
+    def newest_of(self, pseudonym: str) -> Iterator[int]:
+        """Yield the places of an account's records, newest first; each is looked up when it is asked for."""
         words = "SELECT seq FROM account WHERE pseudonym = ?"
         at = self._db.execute(words, (pseudonym,)).fetchone()
-        found: list[int] = []
         while at is not None and at[0] is not None:
-            if at[0] < size:
-                found.append(at[0])
+            yield at[0]
             at = self._one("SELECT back FROM record WHERE seq = ?", at[0])
-        return found[::-1]
+
+    def of_account(self, pseudonym: str, size: int) -> list[int]:
+        """Return the places of an account's records among the first `size`, in order."""
+        return [seq for seq in self.newest_of(pseudonym) if seq < size][::-1]
 
     def accounts(self) -> int:
         """Return how many accounts have records."""

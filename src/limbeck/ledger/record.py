@@ -1,12 +1,14 @@
 """One record of a ledger: what a caller hands in, and the canonical JSON that becomes a leaf of the tree."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from limbeck.errors import LedgerError
 from limbeck.ledger.encoding import canonical, field, parse
 from limbeck.ledger.merkle import leaf_hash
+from limbeck.ledger.pseudonym import keyed_digest
 
 HEADS = "heads"
 PURGE = "purge"
@@ -24,6 +26,8 @@ KINDS = (
 """What callers record. The log itself adds `heads` and `purge`."""
 _OWN = (HEADS, PURGE)
 _MAX_LEAF = 1 << 20
+_DIGEST = re.compile("[0-9a-f]{16,64}")
+_NAME = re.compile("[a-z_]{1,32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +96,55 @@ class Record:
         return data
 
 
+def sketch(
+    secret: bytes,
+    account: str,
+    texts: Mapping[str, str],
+    facts: Mapping[str, int | float | bool] | None = None,
+    raw: RawText | None = None,
+) -> Entry:
+    """Return the record of a request that holds keyed digests of its texts, and numbers, but no text.
+
+    Args:
+        secret: The ledger's; equal texts have equal digests under it, and nobody else can test a guess.
+        account: Whose request it was.
+        texts: By name, such as the prompt and the system prompt.
+        facts: Numbers, such as tokens.
+        raw: The text itself, only where the operator turned that on for this account.
+    """
+    digests = {name: keyed_digest(secret, text) for name, text in texts.items()}
+    return Entry("sketch", account, {"digests": digests, "facts": dict(facts or {})}, raw)
+
+
 def check_entry(entry: Entry) -> None:
     """Check what can be checked before anything is written.
 
     Raises:
-        LedgerError: An unknown kind, or a raw text without a reason.
+        LedgerError: An unknown kind, a sketch that could hold text, or a raw text without a reason.
     """
     if entry.kind not in KINDS:
         raise LedgerError(f"a record's kind must be one of {', '.join(KINDS)}; got {entry.kind!r}")
+    if entry.kind == "sketch" and not _is_sketch(entry.content):
+        raise LedgerError(
+            "a sketch holds numbers and digests of 16 to 64 hexadecimal digits under plain names, and no text; "
+            "make it with `sketch`"
+        )
     if entry.raw is not None and not entry.raw.reason.strip():
         raise LedgerError("a raw text is kept only with a reason; got none")
+
+
+def _is_sketch(value: Any) -> bool:
+    """Say whether a sketch's content can hold no text of a request: numbers, keyed digests, and plain names of both."""
+    if isinstance(value, str):
+        return _DIGEST.fullmatch(value) is not None
+    if isinstance(value, Mapping):
+        named = cast("Mapping[Any, Any]", value)
+        return all(isinstance(n, str) and _NAME.fullmatch(n) for n in named) and all(
+            map(_is_sketch, named.values())
+        )
+    if isinstance(value, list | tuple):
+        return all(map(_is_sketch, cast("Sequence[Any]", value)))
+    return value is None or isinstance(value, int | float)
 
 
 def read_leaf(data: bytes, what: str = "a record") -> Record:

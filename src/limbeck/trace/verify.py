@@ -14,66 +14,39 @@ What cannot be checked without the models or the network is said in `Traced.rest
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from limbeck.artefact import sha256_bytes
 from limbeck.errors import TraceError
+from limbeck.ledger.bundle import CHECKPOINTS
 from limbeck.ledger.bundle import FORMAT as LEDGER_FORMAT
+from limbeck.ledger.checkpoint import read_checkpoint
 from limbeck.ledger.container import from_zip
 from limbeck.ledger.encoding import field, parse, to_time
-from limbeck.ledger.note import PublicKey
+from limbeck.ledger.note import PublicKey, witnessed_at
 from limbeck.ledger.record import Record
 from limbeck.ledger.sealed import Opened, open_files, open_sealed
 from limbeck.ledger.verify import Verified, verify_opened
-from limbeck.stats.coins import first_crossing, log_e_path, threshold
 from limbeck.trace.coins import Coin, coins_root, key_commitment, pairs_root, parse_coin, toss
-from limbeck.trace.leans import leans
 from limbeck.trace.registration import (
-    STATISTIC,
     TRACE,
     Registration,
-    read_named,
     read_registration,
     read_statement,
 )
+from limbeck.trace.rerun import Facts, Run, rerun
 from limbeck.trace.timeproof import is_over, stamped_at
 
 FORMAT = "limbeck-trace-bundle/1"
 _NOTES = {"registration.note", "committed.note", "sealed.note"}
 _FILES = _NOTES | {"coins.jsonl", "coin.key", "ledger.zip", "environment.json", "README.txt"}
 _PROOFS = {"registration.tsr", "registration.ots"}
-_CLOSE = 1e-6
-"""Nats by which sums of another machine may differ."""
-_DRAWN = 1e-3
+COMMITTED = "limbeck coins, committed"
 MOST_ALPHA = 0.05
 """What all registrations of one ledger may add up to, unless the reader grants more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One examination, computed again."""
-
-    number: int
-    suspect: str
-    identity: str
-    accounts: tuple[str, ...]
-    """Empty where the coins of all were used."""
-    coins: int
-    """Coins used."""
-    at_hand: int
-    log_e: float
-    """The largest log e-value up to the stop."""
-    crossing: int | None
-    """After how many coins the e-value reached the threshold."""
-
-    @property
-    def distilled(self) -> bool:
-        """Say whether the verdict is "distilled"; if not, it is "not shown" or "undecided", never "not distilled"."""
-        return self.crossing is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +57,8 @@ class Traced:
     registration: Registration
     recorded_at: int
     """When the ledger recorded the registration, in milliseconds since 1970, by the owner's clock."""
-    stamped_at: datetime | None
-    """The same by a time-stamping authority that the verifier trusts."""
+    seen_at: datetime | None
+    """When a time-stamping authority or a witness that the reader trusts saw it; None where none was asked for."""
     beacon: str
     runs: tuple[Run, ...]
     other_registrations: int
@@ -103,6 +76,7 @@ def verify_trace(
     beacon: str | None = None,
     known: Sequence[str] = (),
     timestamp_roots: Path | None = None,
+    witness: PublicKey | None = None,
     most_alpha: float = MOST_ALPHA,
 ) -> Traced:
     """Verify a bundle that `limbeck trace bundle` wrote.
@@ -114,6 +88,8 @@ def verify_trace(
         known: Checkpoints of the owner's ledger, from elsewhere.
         timestamp_roots: Certificates of the time-stamping authorities that are trusted; the bundle must then hold a
             time-stamp from before the beacon.
+        witness: The key of a witness that is trusted; it must have cosigned the ledger with the registration in it, before
+            the beacon.
         most_alpha: What the levels of all registrations in the ledger may add up to: an owner who registers many coin
             files, or many keys for one, and shows the one that fits has that chance of a false accusation.
 
@@ -122,43 +98,55 @@ def verify_trace(
         TraceError: The audit does not; the sentence says which thing.
     """
     opened = open_sealed(path, FORMAT, public_key)
-    ledger = _ledger(opened, known, pinned=public_key is not None)
+    inner, ledger = _ledger(opened, known, pinned=public_key is not None)
     plan = read_registration(opened.text("registration.note"), opened.key)
-    recorded_at = _recorded(opened, ledger, plan)
-    value = _beacon(opened, plan, recorded_at, beacon)
+    registered = _recorded(opened, ledger, plan)
+    value = _beacon(opened, plan, registered.time, beacon)
     coins = _coins(opened, plan, value)
     runs = _runs(opened, ledger, plan, coins)
     _check_files(opened, runs)
-    stamped = _stamp(opened, plan, timestamp_roots)
+    seen = [
+        *_stamped(opened, plan, timestamp_roots),
+        *_witnessed(inner, plan, registered.seq, witness),
+    ]
     others, all_alpha = _others(ledger, most_alpha)
     return Traced(
         key=opened.key,
         registration=plan,
-        recorded_at=recorded_at,
-        stamped_at=stamped,
+        recorded_at=registered.time,
+        seen_at=min(seen, default=None),
         beacon=value,
         runs=runs,
         other_registrations=others,
         all_alpha=all_alpha,
-        rests_on=tuple(_rests_on(opened, plan, stamped, others, beacon, public_key, known)),
+        rests_on=tuple(
+            _rests_on(
+                opened,
+                plan,
+                others,
+                pinned=public_key is not None,
+                looked_up=beacon is not None,
+                seen=bool(seen),
+            )
+        ),
     )
 
 
 # The ledger, and what stands in it before the beacon
 
 
-def _ledger(opened: Opened, known: Sequence[str], *, pinned: bool) -> Verified:
+def _ledger(opened: Opened, known: Sequence[str], *, pinned: bool) -> tuple[Opened, Verified]:
     inner = open_files(
         from_zip(opened.file("ledger.zip")), LEDGER_FORMAT, opened.key, what="ledger.zip"
     )
     ledger = verify_opened(inner, known=known, pinned=pinned)
     if ledger.account != TRACE:
         raise TraceError(f"ledger.zip is about the account {ledger.account!r}, not {TRACE!r}")
-    return ledger
+    return inner, ledger
 
 
-def _recorded(opened: Opened, ledger: Verified, plan: Registration) -> int:
-    """Return when the ledger recorded commitment and registration, which must be theirs and in that order."""
+def _recorded(opened: Opened, ledger: Verified, plan: Registration) -> Record:
+    """Return the ledger's record of the registration, after that of the commitment; both must be theirs."""
     digest = sha256_bytes(opened.file("committed.note"))
     if digest != plan.coins_sha256:
         raise TraceError("the registration is about other coins than the bundle holds")
@@ -176,7 +164,7 @@ def _recorded(opened: Opened, ledger: Verified, plan: Registration) -> int:
         raise TraceError(
             "several plans were registered for these coins, so one could be chosen to suit"
         )
-    return registered.time
+    return registered
 
 
 def _only(ledger: Verified, kind: str, digest: str, what: str) -> Record:
@@ -228,7 +216,7 @@ def _beacon(opened: Opened, plan: Registration, recorded_at: int, looked_up: str
 
 
 def _committed_at(opened: Opened) -> int:
-    note = read_statement(opened.text("committed.note"), opened.key, "limbeck coins, committed")
+    note = read_statement(opened.text("committed.note"), opened.key, COMMITTED)
     return _moment(field(note, "created", str, "committed.note"))
 
 
@@ -244,8 +232,7 @@ def _moment(text: str) -> int:
 
 def _coins(opened: Opened, plan: Registration, beacon: str) -> list[Coin]:
     """Return the coins: all that were committed to, in order, with the bits that key and beacon give."""
-    what = "limbeck coins, committed"
-    committed = read_statement(opened.text("committed.note"), opened.key, what)
+    committed = read_statement(opened.text("committed.note"), opened.key, COMMITTED)
     sealed = read_statement(opened.text("sealed.note"), opened.key, "limbeck coins, sealed")
     opened.text("coins.jsonl")
     rows = opened.rows("coins.jsonl")
@@ -291,6 +278,10 @@ def _runs(
         raise TraceError("the ledger's runs are not numbered from 1 without a gap")
     if not records:
         raise TraceError("the ledger has no run of this registration")
+    if any(r.time < plan.beacon_at for r in records):
+        raise TraceError(
+            "a run was recorded before the beacon was public: its value was known too early"
+        )
     runs = tuple(_run(opened, n, r, plan, coins) for n, r in enumerate(records, start=1))
     _check_number(runs, plan)
     return runs
@@ -314,129 +305,12 @@ def _run(
         )
     if sha256_bytes(opened.file(name)) != record.content.get("report_sha256"):
         raise TraceError(f"{name} is not the report that the ledger recorded as run {number}")
-    report = parse(opened.file(name), name)
-    suspect = read_named(field(report, "suspect", dict, name), name)
-    if plan.candidates and suspect.name not in plan.candidates:
-        raise TraceError(f"{name} is about {suspect.name}, which was not registered as a candidate")
-    accounts = tuple(str(a) for a in field(report, "audited_accounts", list, name))
-    _check_plan(report, plan, accounts, name)
-    chosen = [c for c in coins if not accounts or c.pair.account in accounts]
-    path = _path(report, plan, chosen, name)
-    crossing = first_crossing(path, plan.alpha_each)
-    run = Run(
-        number,
-        suspect.name,
-        suspect.identity,
-        accounts,
-        len(path),
-        len(chosen),
-        max(path),
-        crossing,
+    facts = Facts(
+        coins_root(coins),
+        opened.key,
+        read_statement(opened.text("committed.note"), opened.key, COMMITTED),
     )
-    _check_told(report, run, path, name)
-    return run
-
-
-def _check_plan(
-    report: Mapping[str, Any], plan: Registration, accounts: Sequence[str], name: str
-) -> None:
-    """Check that a run was made as registered: level, statistic, references, accounts."""
-    alpha = field(report, "alpha", float, name)
-    if not math.isclose(alpha, plan.alpha_each, rel_tol=1e-9):
-        raise TraceError(
-            f"{name} was judged at alpha = {alpha:g}, but {plan.alpha:g} was registered for {plan.tests} tests: "
-            f"{plan.alpha_each:g} each"
-        )
-    told = field(report, "statistic", dict, name)
-    if plan.statistic != STATISTIC or told.get("name") != STATISTIC:
-        raise TraceError(
-            f"{name} uses the statistic {told.get('name')!r}; {STATISTIC!r} can be verified"
-        )
-    if told.get("weights") != plan.weights or told.get("bets") != list(plan.bets):
-        raise TraceError(f"{name} uses other weights or bets than were registered")
-    references = tuple(read_named(r, name) for r in field(report, "references", list, name))
-    if [r.identity for r in references] != [r.identity for r in plan.references]:
-        raise TraceError(f"{name} uses other references than were registered")
-    if accounts and not (plan.by_account and len(accounts) == 1):
-        raise TraceError(
-            f"{name} is about the accounts {', '.join(accounts)}, which was not registered"
-        )
-
-
-def _path(
-    report: Mapping[str, Any], plan: Registration, coins: Sequence[Coin], name: str
-) -> list[float]:
-    """Return the log e-value after each coin, from the log-likelihoods alone."""
-    items = field(report, "items", list, name)
-    if not items or len(items) > len(coins):
-        raise TraceError(f"{name} scored {len(items)} coins of {len(coins)}")
-    suspect: list[float] = []
-    references: list[list[float]] = []
-    for place, (item, coin) in enumerate(zip(items, coins, strict=False), start=1):
-        what = f"coin {place} of {name}"
-        if field(item, "hash", str, what) != coin.pair.hash.hex():
-            raise TraceError(
-                f"{what} is not the {place}th registered coin: one was left out, added or moved"
-            )
-        if field(item, "bit", int, what) != coin.bit:
-            raise TraceError(f"{what} has another bit than the coin file")
-        rows = field(item, "references", list, what)
-        if len(rows) != len(plan.references):
-            raise TraceError(f"{what} has {len(rows)} references, not {len(plan.references)}")
-        suspect.append(_lean(field(item, "suspect", list, what), what))
-        references.append([_lean(row, what) for row in rows])
-    d = leans(suspect, references, plan.weights)
-    _check_d(items, d, name)
-    return list(log_e_path(zip((c.bit for c in coins), d, strict=False), plan.bets))
-
-
-def _lean(pair: Any, what: str) -> float:
-    numbers = pair if isinstance(pair, list) else []
-    if len(numbers) != 2 or not all(type(x) is float and math.isfinite(x) for x in numbers):
-        raise TraceError(
-            f"{what} must have two finite log-likelihoods for each model, got {pair!r}"
-        )
-    return numbers[1] - numbers[0]
-
-
-def _check_d(items: Sequence[Any], d: Sequence[float], name: str) -> None:
-    for place, (item, value) in enumerate(zip(items, d, strict=True), start=1):
-        told = field(item, "d", float, f"coin {place} of {name}")
-        if not _same(told, value):
-            raise TraceError(f"coin {place} of {name} says d = {told:g}, but {value:g} comes out")
-
-
-def _same(told: float, value: float) -> bool:
-    return math.isclose(told, value, rel_tol=_CLOSE, abs_tol=_CLOSE)
-
-
-def _check_told(report: Mapping[str, Any], run: Run, path: Sequence[float], name: str) -> None:
-    """Check that the report says what comes out."""
-    figures = {
-        "coins_used": float(run.coins),
-        "coins_at_hand": float(run.at_hand),
-        "log_e_value": path[-1],
-        "peak_log_e_value": run.log_e,
-    }
-    for what, value in figures.items():
-        told = report.get(what)
-        if not isinstance(told, int | float) or not _same(told, value):
-            raise TraceError(f"{name} says {what} = {told!r}, but {value:g} comes out")
-    drawn = field(report, "path", list, name)
-    if len(drawn) != len(path) or any(
-        abs(a - b) > _DRAWN for a, b in zip(drawn, path, strict=True)
-    ):
-        raise TraceError(f"{name} draws another path of the e-value than comes out")
-    if report.get("crossing") != run.crossing:
-        raise TraceError(
-            f"{name} says crossing = {report.get('crossing')!r}, but {run.crossing} comes out"
-        )
-    verdicts = {"distilled"} if run.distilled else {"not shown", "undecided"}
-    if report.get("verdict") not in verdicts:
-        raise TraceError(
-            f"{name} gives the verdict {report.get('verdict')!r}, but the evidence is "
-            f"e = {math.exp(min(run.log_e, 700)):.4g} of {math.exp(threshold(report['alpha'])):.4g} needed"
-        )
+    return rerun(parse(opened.file(name), name), number, plan, coins, facts)
 
 
 # Time, and what is left to trust
@@ -451,58 +325,62 @@ def _check_files(opened: Opened, runs: Sequence[Run]) -> None:
         raise TraceError(f"the bundle holds what no ledger knows of: {', '.join(odd)}")
 
 
-def _stamp(opened: Opened, plan: Registration, roots: Path | None) -> datetime | None:
+def _stamped(opened: Opened, plan: Registration, roots: Path | None) -> list[datetime]:
+    """Return when an authority stamped the registration, which must be before the beacon; nothing if none was asked for."""
     note = opened.file("registration.note")
     proof = opened.files.get("registration.ots")
     if proof is not None and not is_over(proof, note):
         raise TraceError("registration.ots is not an OpenTimestamps proof over the registration")
     if roots is None:
-        return None
+        return []
     token = opened.files.get("registration.tsr")
     if token is None:
         raise TraceError("a time-stamp was wanted, but the bundle has no registration.tsr")
-    time = stamped_at(token, note, roots)
+    return [_before(plan, stamped_at(token, note, roots), "was stamped")]
+
+
+def _witnessed(
+    inner: Opened, plan: Registration, seq: int, witness: PublicKey | None
+) -> list[datetime]:
+    """Return when a witness first saw the ledger with record `seq`, which must be before the beacon."""
+    if witness is None:
+        return []
+    seen: list[int] = []
+    for row, what in inner.values(CHECKPOINTS):
+        checkpoint, note = read_checkpoint(field(row, "note", str, what))
+        if checkpoint.size > seq and (at := witnessed_at(note, witness)) is not None:
+            seen.append(at)
+    if not seen:
+        raise TraceError(f"{witness.name} cosigned no checkpoint that has the registration")
+    return [_before(plan, datetime.fromtimestamp(min(seen), UTC), f"was seen by {witness.name}")]
+
+
+def _before(plan: Registration, time: datetime, what: str) -> datetime:
     if time.timestamp() * 1000 >= plan.beacon_at:
         raise TraceError(
-            f"the registration was stamped at {time.isoformat()}, not before the beacon of {to_time(plan.beacon_at)}"
+            f"the registration {what} at {time.isoformat()}, not before the beacon of {to_time(plan.beacon_at)}"
         )
     return time
 
 
 def _rests_on(
-    opened: Opened,
-    plan: Registration,
-    stamped: datetime | None,
-    others: int,
-    beacon: str | None,
-    public_key: PublicKey | None,
-    known: Sequence[str],
-) -> list[str]:
-    said = ["the log-likelihoods in the runs; whoever has the models can measure them again"]
-    if public_key is None:
-        said.append("the bundle's own word for whose key it is; give --public-key")
-    if beacon is None:
-        said.append(
-            f"the beacon's value; look up what {plan.beacon_source} published at {to_time(plan.beacon_at)} and give --beacon"
+    opened: Opened, plan: Registration, others: int, *, pinned: bool, looked_up: bool, seen: bool
+) -> Iterator[str]:
+    yield "the log-likelihoods in the runs; whoever has the models can measure them again"
+    if not pinned:
+        yield "the bundle's own word for whose key it is; give --public-key"
+    if not looked_up:
+        yield (
+            f"the beacon's value; look up what {plan.beacon_source} published at {to_time(plan.beacon_at)} and give "
+            "--beacon"
         )
-    if stamped is None and not known:
-        held = " (a time-stamp is in the bundle: give --timestamp-roots)" * (
-            "registration.tsr" in opened.files
-        )
-        said.append(f"the owner's clock for the registration's time{held}")
-    if stamped is None and "registration.ots" in opened.files:
-        said.append(
-            "registration.ots, which is over the registration; a Bitcoin node can check its block"
-        )
+    if not seen:
+        held = " (it holds a time-stamp: give --timestamp-roots)"
+        yield f"the owner's clock for the registration's time{held * ('registration.tsr' in opened.files)}"
+        if "registration.ots" in opened.files:
+            yield "registration.ots, which is over the registration; a Bitcoin node can check its block"
     if others:
-        said.append(
-            f"{others} further registrations in this ledger, each with its own level; ask for their bundles"
-        )
+        yield f"{others} further registrations in this ledger, each with its own level; ask for their bundles"
     if not plan.candidates:
-        said.append(
-            "the owner's word that no other suspects were tried in private; none were named beforehand"
-        )
-    said.append(
-        "the owner's word that this ledger is the only one where such audits are registered"
-    )
-    return said
+        yield "the owner's word that no other suspects were tried in private; none were named beforehand"
+    yield "the owner's word that this ledger is the only one where such audits are registered"
