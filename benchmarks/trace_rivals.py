@@ -6,6 +6,7 @@ Each returns a p-value, or a yes or no, from what a suspect says about the same 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -21,10 +22,11 @@ GAMMA = 0.5
 """Share of the vocabulary that is green after each token."""
 DELTA = 2.0
 """What a green token's logit gains."""
-KEYS = 199
+KEYS = 99
 """Other keys that a text is tested against."""
 
 
+@cache
 def green(previous: int, vocabulary: int, key: int = 0) -> torch.Tensor:
     """Return which tokens are green after a token (KGW, Kirchenbauer et al., ICML 2023, h = 1)."""
     seed = int.from_bytes(hashlib.sha256(f"{key} {previous}".encode()).digest()[:7], "big")
