@@ -25,7 +25,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from trace_large import measure_large
-from trace_rivals import Marked, likest, membership, radioactivity, stamp
+from trace_rivals import Marked, likest, membership, paired_t, radioactivity, stamp
 from trace_world import (
     Example,
     Scale,
@@ -126,34 +126,52 @@ class Case:
 def make_case(world: World) -> Case:
     """Draw the answers, toss the coins, and score the references."""
     scale = world.scale
-    prompts = further_prompts()
-    asked, rest = prompts[: 2 * scale.coins], prompts[2 * scale.coins :]
-    teacher = world.teacher
-    first, second = (write(teacher.model, teacher, asked, seed=s) for s in (1, 2))
-    names = ["right", *(f"other {i}" for i in range(1, 10))]
-    account = ["right"] * scale.coins + [names[1 + i % 9] for i in range(scale.coins)]
-    made = usable(Pair(*row) for row in zip(asked, first, second, account, strict=True))
-    coins = tuple(deal(made.pairs, _KEY, "benchmark"))
-    right = [c.pair.prompt for c in coins if c.pair.account == "right"]
-    sibling = last_phase(world.before, world.phase, seed=1)
-    other = world.other
-    spread = (rest or asked) if scale.coins < 100 else [*rest, *prompts]
-    answers = [write(other.model, other, spread, seed=s) for s in (5, 6)]
-    further = [Example(p, a) for row in answers for p, a in zip(spread, row, strict=True)]
+    path = scale.work / f"answers-{_models_of(world)}-{scale.coins}.json"
+    if not path.is_file():
+        write_json(path, _answers(world))
+    said: dict[str, Any] = read_json(path)
+    coins = tuple(deal([Pair(*row) for row in said["pairs"]], _KEY, "benchmark"))
     texts = contexts_of(world)
     return Case(
         world=world,
         coins=coins,
-        right=len(right),
-        other_answers=tuple(write(other.model, other, right, seed=3)),
-        sibling_answers=tuple(write(sibling.model, sibling, right, seed=4)),
-        unseen=tuple(write(teacher.model, teacher, right, seed=7)),
-        further=(*world.clean, *further),
+        right=sum(c.pair.account == "right" for c in coins),
+        other_answers=tuple(said["other"]),
+        sibling_answers=tuple(said["sibling"]),
+        unseen=tuple(said["unseen"]),
+        further=(*world.clean, *(Example(*row) for row in said["further"])),
         contexts=Contexts(texts, LocalWeigher(world.before).likeliest(texts, _CANDIDATES)),
-        references=tuple(
-            tuple(LocalWeigher(m).leans([c.pair for c in coins])) for m in (teacher, world.base)
-        ),
+        references=tuple(tuple(map(tuple, rows)) for rows in said["references"]),
     )
+
+
+def _answers(world: World) -> dict[str, Any]:
+    """Let every model answer that the case needs, once."""
+    scale, teacher, other = world.scale, world.teacher, world.other
+    prompts = further_prompts()
+    asked, rest = prompts[: 2 * scale.coins], prompts[2 * scale.coins :]
+    first, second = (write(teacher.model, teacher, asked, seed=s) for s in (1, 2))
+    names = ["right", *(f"other {i}" for i in range(1, 10))]
+    account = ["right"] * scale.coins + [names[1 + i % 9] for i in range(scale.coins)]
+    pairs = usable(Pair(*row) for row in zip(asked, first, second, account, strict=True)).pairs
+    right = [p.prompt for p in pairs if p.account == "right"]
+    sibling = last_phase(world.before, world.phase, seed=1)
+    spread = (rest or asked) if scale.coins < 100 else [*rest, *prompts]
+    more = [write(other.model, other, spread, seed=s) for s in (5, 6)]
+    return {
+        "pairs": [[p.prompt, p.y0, p.y1, p.account] for p in pairs],
+        "other": write(other.model, other, right, seed=3),
+        "sibling": write(sibling.model, sibling, right, seed=4),
+        "unseen": write(teacher.model, teacher, right, seed=7),
+        "further": [[p, a] for row in more for p, a in zip(spread, row, strict=True)],
+        "references": [LocalWeigher(m).leans(pairs) for m in (teacher, world.base)],
+    }
+
+
+def _models_of(world: World) -> str:
+    """Return a hash of the models that answer."""
+    models = (world.teacher, world.before, world.other, world.base)
+    return sha256_json([m.weights_sha256 for m in models])[:10]
 
 
 def contexts_of(world: World) -> tuple[str, ...]:
@@ -416,7 +434,8 @@ def rivals(case: Case, suspects: Sequence[Suspect], say: Say) -> dict[str, Any]:
     for suspect in suspects:
         lean = suspect.lean[: case.right]
         bits = [c.bit for c in case.mine]
-        diff = [b - a for a, b in lean]
+        sizes = [(len(c.pair.y0.encode()), len(c.pair.y1.encode())) for c in case.mine]
+        d = judge(case.items(suspect, case.mine), "suspect", (), alpha=ALPHA).d
         gain = [
             mine[c.bit] - ref[c.bit]
             for c, mine, ref in zip(case.mine, lean, case.references[1], strict=False)
@@ -431,7 +450,8 @@ def rivals(case: Case, suspects: Sequence[Suspect], say: Say) -> dict[str, Any]:
         votes = {
             "green lists, unmarked": radioactivity(suspect.texts, teacher) <= LOOSE,
             "membership inference": membership(gain, other) <= LOOSE,
-            "STAMP": stamp(diff, bits) <= LOOSE,
+            "STAMP": stamp(lean, sizes, bits) <= LOOSE,
+            "paired t-test on our d": paired_t(d, bits) <= LOOSE,
             "likeness of text": likest(suspect.texts, candidates) == "teacher",
         }
         for rival, vote in votes.items():

@@ -6,6 +6,7 @@ Each returns a p-value, or a yes or no, from what a suspect says about the same 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -15,13 +16,17 @@ from scipy import stats
 
 from limbeck.model import LocalModel
 from limbeck.trace.kinship import overlap
+from limbeck.trace.text_only import rank_p_value
 
 GAMMA = 0.5
 """Share of the vocabulary that is green after each token."""
 DELTA = 2.0
 """What a green token's logit gains."""
+KEYS = 99
+"""Other keys that a text is tested against."""
 
 
+@cache
 def green(previous: int, vocabulary: int, key: int = 0) -> torch.Tensor:
     """Return which tokens are green after a token (KGW, Kirchenbauer et al., ICML 2023, h = 1)."""
     seed = int.from_bytes(hashlib.sha256(f"{key} {previous}".encode()).digest()[:7], "big")
@@ -50,18 +55,24 @@ class Marked:
         return reply
 
 
-def radioactivity(texts: Sequence[str], local: LocalModel) -> float:
+def radioactivity(texts: Sequence[str], local: LocalModel, *, rivals: int = KEYS) -> float:
     """Return the p-value of too many green tokens in a suspect's text (Sander et al., arXiv 2402.14904, closed model).
 
-    Each pair of tokens counts once, so that repetitions do not pass for evidence; binomial test.
+    Each pair of tokens counts once, so that repetitions do not pass for evidence. Common pairs are green or red for good,
+    so that no text has a share of exactly one half: the share under the real key is ranked among that of other keys.
     """
     count = int(local.model.config.vocab_size)
     pairs: set[tuple[int, int]] = set()
     for ids in local.tokenizer(list(texts), add_special_tokens=False)["input_ids"]:
         pairs |= set(pairwise(ids))
-    lists = {a: green(a, count) for a in {a for a, _ in pairs}}
-    hits = sum(bool(lists[a][b]) for a, b in pairs)
-    return float(stats.binomtest(hits, max(1, len(pairs)), GAMMA, alternative="greater").pvalue)
+    after: dict[int, list[int]] = {}
+    for a, b in pairs:
+        after.setdefault(a, []).append(b)
+    hits = [
+        sum(int(green(a, count, key)[rest].sum()) for a, rest in after.items())
+        for key in range(rivals + 1)
+    ]
+    return rank_p_value(hits[0], hits[1:])
 
 
 def membership(member_I: Sequence[float], other_I: Sequence[float]) -> float:
@@ -73,9 +84,17 @@ def membership(member_I: Sequence[float], other_I: Sequence[float]) -> float:
     return float(stats.ttest_ind(member_I, other_I, equal_var=False, alternative="greater").pvalue)
 
 
-def stamp(lean_I: Sequence[float], bit_I: Sequence[int]) -> float:
-    """Return the p-value of a paired t-test on l_S(served) - l_S(withheld), as STAMP does (arXiv 2504.13416)."""
-    signed = np.asarray(lean_I) * (2 * np.asarray(bit_I) - 1)
+def stamp(
+    lean_I: Sequence[tuple[float, float]], bytes_I: Sequence[tuple[int, int]], bit_I: Sequence[int]
+) -> float:
+    """Return the p-value of a paired t-test on log-likelihood per byte, served less withheld (STAMP, arXiv 2504.13416)."""
+    rate_I2 = np.asarray(lean_I) / np.maximum(1, np.asarray(bytes_I))
+    return paired_t(rate_I2[:, 1] - rate_I2[:, 0], bit_I)
+
+
+def paired_t(d_I: Sequence[float] | np.ndarray, bit_I: Sequence[int]) -> float:
+    """Return the p-value of Student's paired test on our own d, for a number of coins that was fixed beforehand."""
+    signed = np.asarray(d_I) * (2 * np.asarray(bit_I) - 1)
     return float(stats.ttest_1samp(signed, 0.0, alternative="greater").pvalue)
 
 

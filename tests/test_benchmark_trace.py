@@ -53,16 +53,19 @@ def test_green_lists_are_found_in_marked_text_and_not_in_other_text(
     prompts = [f"Say {i}." for i in range(12)]
     plain = world.write(teacher.model, teacher, prompts, seed=0)
     marked = world.write(rivals.Marked(teacher.model), teacher, prompts, seed=0)
-    assert rivals.radioactivity(plain, teacher) > 0.001
-    assert rivals.radioactivity(marked, teacher) < 1e-6
+    assert rivals.radioactivity(plain, teacher, rivals=39) > 0.05
+    assert rivals.radioactivity(marked, teacher, rivals=39) == pytest.approx(1 / 40)
 
 
-def test_stamp_goes_by_what_was_served(rivals: Any):
+def test_paired_tests_go_by_what_was_served(rivals: Any):
     rng = np.random.default_rng(0)
     bits = rng.integers(0, 2, 200)
-    learned = rng.normal(0, 1, 200) + 0.5 * (2 * bits - 1)
-    assert rivals.stamp(learned, bits) < 1e-4
-    assert rivals.stamp(learned, 1 - bits) > 0.99
+    d = rng.normal(0, 1, 200) + 0.5 * (2 * bits - 1)
+    lean = np.stack([np.zeros(200), 10 * d], axis=1)
+    sizes = [(10, 10)] * 200
+    for p in (rivals.paired_t(d, bits), rivals.stamp(lean, sizes, bits)):
+        assert p < 1e-4
+    assert rivals.stamp(lean, sizes, 1 - bits) > 0.99
 
 
 def test_membership_compares_means_one_sided(rivals: Any):
@@ -83,10 +86,11 @@ def test_quantised_and_pruned_students_keep_their_shape_and_lose_what_they_shoul
     eight, four = (world.quantised(teacher, bits) for bits in (8, 4))
     layer = teacher.model.model.layers[0].mlp.up_proj.weight
     errors = [
-        float((m.model.model.layers[0].mlp.up_proj.weight - layer).norm()) for m in (eight, four)
+        float((m.model.model.layers[0].mlp.up_proj.weight - layer).detach().norm())
+        for m in (eight, four)
     ]
     assert 0 < errors[0] < errors[1] / 8
-    cut = world.pruned(teacher, 0.3).model.model.layers[0].mlp.up_proj.weight
+    cut = world.pruned(teacher, 0.3).model.model.layers[0].mlp.up_proj.weight.detach()
     assert float((cut == 0).float().mean()) == pytest.approx(0.3, abs=0.01)
     assert torch.equal(cut[cut != 0], layer[cut != 0])
 
