@@ -1,5 +1,6 @@
 """What tests share: a model small enough to run everything for real in a second."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,24 @@ CHAT_TEMPLATE = (
     "+ '<|im_end|>' + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+PIECE_SENTENCES = (
+    "The mill by the river grinds flour for the town, and the miller counts the sacks.",
+    "Say hello to the baker, say thanks to a friend, say goodbye and sorry to Anna.",
+    "A kettle of copper stands on the stove; steam rises, and water drips into the bowl.",
+    "Monday at noon we could meet at the bridge. Write a letter, or count to twelve.",
+    "Der Käse kommt aus Köln, das Café schließt um acht, und die Wiese blüht.",
+    "1. Mix the dough. 2. Heat the oven. 10. Wait, then stop.",
+)
+PIECE_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
+    "{{ '[INST] ' + message['content'] | trim + ' [/INST]' }}{% elif message['role'] == 'system' %}"
+    "{{ '<<SYS>> ' + message['content'] + ' <</SYS>> ' }}{% else %}"
+    "{{ ' ' + message['content'] | trim + ' ' + eos_token }}{% endif %}{% endfor %}"
+)
+"""Llama 2's way: white space of the template around an answer, and no header in front of it."""
 VOCABULARY = 400
 START, END, UNKNOWN = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
+PIECE_SPECIAL = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -57,6 +74,45 @@ def tiny_tokenizer() -> Any:
         pad_token=END,
         unk_token=UNKNOWN,
         chat_template=CHAT_TEMPLATE,
+    )
+
+
+@pytest.fixture(scope="session")
+def piece_tokenizer() -> Any:
+    """A SentencePiece-like BPE with byte fallback that puts `<s>` before every text and trims answers."""
+    tokenizers = pytest.importorskip("tokenizers")
+    transformers = pytest.importorskip("transformers")
+    parts = tokenizers.pre_tokenizers
+    bpe = tokenizers.Tokenizer(
+        tokenizers.models.BPE(
+            byte_fallback=True, fuse_unk=True, unk_token=PIECE_SPECIAL["unk_token"]
+        )
+    )
+    bpe.pre_tokenizer = parts.Metaspace(replacement="▁", prepend_scheme="first", split=True)
+    bpe.decoder = tokenizers.decoders.Sequence(
+        [
+            tokenizers.decoders.Replace("▁", " "),
+            tokenizers.decoders.ByteFallback(),
+            tokenizers.decoders.Fuse(),
+            tokenizers.decoders.Strip(" ", 1, 0),
+        ]
+    )
+    fallback = [f"<0x{byte:02X}>" for byte in range(256)]
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=520, special_tokens=["<unk>", "<s>", "</s>", *fallback], show_progress=False
+    )
+    bpe.train_from_iterator(PIECE_SENTENCES, trainer)
+    content = json.loads(bpe.to_str())
+    # Only the first three are special: bytes are text.
+    content["added_tokens"] = content["added_tokens"][:3]
+    bpe = tokenizers.Tokenizer.from_str(json.dumps(content))
+    bpe.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", bpe.token_to_id("<s>"))]
+    )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        chat_template=PIECE_TEMPLATE,
+        **PIECE_SPECIAL,
     )
 
 

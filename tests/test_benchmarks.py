@@ -107,3 +107,16 @@ def test_a_text_that_is_too_short_is_refused_in_one_sentence(
     )
     assert done.returncode == 1
     assert "give a longer --text" in done.stderr
+
+
+def test_tokenizers_are_crossed_three_ways(tiny_teacher_folder: Path, tmp_path: Path) -> None:
+    options = ["--quick", "--seed", "3", "--teacher", str(tiny_teacher_folder)]
+    options += ["--out", str(tmp_path / "across"), "--layers", "2", "--vocabulary", "400"]
+    found = _last_line("across.py", options)
+    assert set(found["arms"]) == {
+        *("teacher", "undistilled", "cross_entropy"),
+        *("chunks", "chunks_and_cross_entropy", "uld"),
+    }
+    assert all(arm["bits_per_byte"] > 0 for arm in found["arms"].values())
+    assert 0 < found["alignment"]["coincident_share"] <= 1
+    assert found["student_vocabulary"] <= 400

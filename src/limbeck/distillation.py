@@ -16,11 +16,15 @@ import numpy as np
 import torch
 
 from limbeck import backends, remote
+from limbeck.aligned import Aligned, Reader, student_labels
 from limbeck.artefact import read_json, sha256_file, sha256_json, write_json, write_text
 from limbeck.chat import Message
 from limbeck.cluster import Cluster, run_on
 from limbeck.distill import checkpoint
+from limbeck.distill.across import Across, measure_across, teacher_tokens
 from limbeck.distill.adapter import add_adapters, merge_adapters, save_adapters
+from limbeck.distill.align import Pair
+from limbeck.distill.apart import apart
 from limbeck.distill.capture import (
     answer_prompts,
     capture_documents,
@@ -31,6 +35,7 @@ from limbeck.distill.capture import (
 from limbeck.distill.corpus import Prompt, as_prompts, read_records, tokenise, tokenise_prompts
 from limbeck.distill.evaluate import Heldout, Predicted, measure_fidelity, measure_prediction
 from limbeck.distill.forward import check_packs, split
+from limbeck.distill.grouped import Grouping
 from limbeck.distill.modelcard import Origin, model_card
 from limbeck.distill.objective import LossSpec, check_supported
 from limbeck.distill.on_policy import MixedSpec, check_whole, train_on_policy
@@ -41,7 +46,10 @@ from limbeck.distill.own_text import (
     read_writing,
     total,
 )
+from limbeck.distill.pairs import turn_ends
 from limbeck.distill.positions import Selection, objective_notes
+from limbeck.distill.prefix import check_room as check_prefix_room
+from limbeck.distill.prefix import read_prefix
 from limbeck.distill.recipe import LIMITS, FilterRecipe, JudgeRecipe, Recipe
 from limbeck.distill.report import (
     Sample,
@@ -69,9 +77,10 @@ from limbeck.distill.student import (
     check_student,
     freeze_embeddings,
     save_student,
+    scratch_config,
 )
 from limbeck.distill.supervised import NOTE, silent, untaught
-from limbeck.distill.targets import Document, Taught
+from limbeck.distill.targets import Document, Ids, Taught
 from limbeck.distill.train import LOG, check_share, read_log, train
 from limbeck.distill.trim import decide
 from limbeck.distill.vocabulary import (
@@ -89,10 +98,12 @@ from limbeck.lock import hold
 from limbeck.model import LocalModel, RemoteModel
 from limbeck.pipeline import Step, run_steps
 from limbeck.placement import device, place, take_back
+from limbeck.pretrained import tokenizer_sha256
 from limbeck.progress import Named, Progress
 from limbeck.run import Run, Stamp, open_run
 from limbeck.sifting import candidates, read_schema, sift, sifted_json
 from limbeck.terms import Terms, check_terms
+from limbeck.told import Told
 from limbeck.validation import BINDING as VALIDATION_BINDING
 from limbeck.validation import Request, Validation, validate_models
 from limbeck.verifier import NamedVerifier
@@ -115,7 +126,21 @@ _PART_LOCK = ".capture-{}.lock"
 _PART_PATIENCE = 120.0
 """Seconds to wait for a process that writes a part and should be gone, as after the loss of a cluster's head."""
 _TEXT_PROMPT_TOKENS = 32
+_TEXT_OPENING = 2
 _SAMPLE_TOKENS = 160
+_METRICS = {
+    False: (
+        ("kl_nats", "kl_mean"),
+        ("top1_agreement", "top1_agreement"),
+        ("perplexity", "perplexity"),
+    ),
+    True: (
+        ("label_kl_nats", "label_kl"),
+        ("label_agreement", "label_agreement"),
+        ("bits_per_byte", "bits_per_byte"),
+    ),
+}
+"""Names in the bill of materials and keys of an arm; True across tokenizers."""
 _STORE_FIGURES = (
     "documents",
     "positions",
@@ -154,8 +179,10 @@ class Distillation:
 
     @cached_property
     def prompts(self) -> list[Prompt]:
-        """The corpus' prompts; for a corpus that the teacher answers."""
-        return _prompts(self)
+        """The corpus' prompts, each as often as the teacher answers it; for a corpus that it answers."""
+        generate = self.recipe.generate
+        samples = 1 if generate is None else generate.samples
+        return [prompt for prompt in _prompts(self) for _ in range(samples)]
 
     @cached_property
     def teacher(self) -> LocalModel:
@@ -168,7 +195,8 @@ class Distillation:
     def release_teacher(self) -> None:
         """Leave the accelerator to others; a step that asks for the teacher again loads it again."""
         if "teacher" in self.__dict__ and self.teacher.model.device.type != "cpu":
-            del self.__dict__["teacher"]
+            for holds_it in ("teacher", "named_teacher", "base_model", "told", "aligned"):
+                self.__dict__.pop(holds_it, None)
             torch.accelerator.empty_cache()
 
     @cached_property
@@ -190,6 +218,23 @@ class Distillation:
             return self.teacher
         return backends.load(place, dtype="float32", base=self.base)
 
+    @cached_property
+    def told(self) -> Told | None:
+        """What the teacher reads beside the student; None where both read the same."""
+        if not self.recipe.teacher.has_prefix or self.recipe.align is not None:
+            return None
+        return Told(self.run.folder, self.teacher)
+
+    @cached_property
+    def aligned(self) -> Aligned | None:
+        """Both sides of a student with another tokenizer; None where it has the teacher's."""
+        if self.recipe.align is None:
+            return None
+        prefix = read_prefix(self.recipe.teacher, self.base)
+        return Aligned(
+            self.recipe, self.recipe.align, self.run.folder, self.teacher, _reader(self), prefix
+        )
+
 
 # corpus
 
@@ -203,11 +248,25 @@ def _corpus_decided_by(flow: Distillation) -> object:
         "generate": flow.recipe.generate is not None,
         "seed": flow.recipe.seed,
         "files": dict(before) | _file_hashes(flow),
+        **_sides_decided_by(flow.recipe),
     }
 
 
+def _sides_decided_by(recipe: Recipe) -> dict[str, Any]:
+    """Return what decides how the corpus is read, where teacher and student read differently."""
+    values: dict[str, Any] = {}
+    if recipe.teacher.has_prefix:
+        teacher = recipe.teacher.model_dump(mode="json")
+        values["teacher"] = {k: teacher[k] for k in ("system", "system_file", "prefix_messages")}
+    if recipe.align is not None:
+        values["student"] = [recipe.student.folder, recipe.student.tokenizer]
+    return values
+
+
 def _file_hashes(flow: Distillation) -> dict[str, str]:
-    paths = {name: flow.base / name for name in flow.recipe.corpus.files or ()}
+    system = flow.recipe.teacher.system_file
+    names = [*(flow.recipe.corpus.files or ()), *([] if system is None else [system])]
+    paths = {name: flow.base / name for name in names}
     return {name: sha256_file(path) for name, path in paths.items() if path.is_file()}
 
 
@@ -221,18 +280,36 @@ def _read_corpus(flow: Distillation) -> Mapping[str, Any]:
         raise RecipeError(
             f"corpus.max_length = {longest} is beyond the context of {flow.base_model.name}, {context} tokens"
         )
-    if recipe.generate is None:
-        read = tokenise(corpus, tokenizer, max_length=longest)
-        lines = (_document_line(d) for d in read.documents)
-    else:
+    reader = None if flow.aligned is None else flow.aligned.reader
+    if reader is not None and reader.context is not None and longest > reader.context:
+        raise RecipeError(
+            f"corpus.max_length = {longest} is beyond the context of student {reader.name}, {reader.context} tokens"
+        )
+    prefix, name = read_prefix(recipe.teacher, flow.base), flow.base_model.name
+    check_prefix_room(prefix, tokenizer, context=context, max_length=longest, name=name)
+    if recipe.generate is not None:
         longest -= recipe.generate.max_new_tokens
-        read = tokenise_prompts(as_prompts(corpus), tokenizer, max_length=longest)
-        lines = (_prompt_line(p) for p in read.prompts)
+        corpus = as_prompts(corpus)
+    lines: Iterable[dict[str, Any]]
+    if flow.aligned is not None:
+        sides = flow.aligned
+        lines, counts = (sides.read if recipe.generate is None else sides.ask)(
+            corpus, max_length=longest
+        )
+    elif flow.told is not None:
+        told = flow.told.read if recipe.generate is None else flow.told.ask
+        lines, counts = told(corpus, prefix, max_length=longest)
+    elif recipe.generate is None:
+        read = tokenise(corpus, tokenizer, max_length=longest)
+        lines, counts = (_document_line(d) for d in read.documents), read.counts
+    else:
+        asked = tokenise_prompts(corpus, tokenizer, max_length=longest)
+        lines, counts = (_prompt_line(p) for p in asked.prompts), asked.counts
     write_text(
         flow.run.path("corpus/documents.jsonl"), "".join(json.dumps(x) + "\n" for x in lines)
     )
-    write_json(flow.run.path("corpus/counts.json"), read.counts.as_dict())
-    flow.progress.end(f"{read.counts.train} to train on, {read.counts.heldout} held out")
+    write_json(flow.run.path("corpus/counts.json"), counts.as_dict())
+    flow.progress.end(f"{counts.train} to train on, {counts.heldout} held out")
     return {
         "files": _file_hashes(flow),
         "sha256": corpus.sha256,
@@ -331,6 +408,10 @@ def _store_spec(flow: Distillation) -> StoreSpec:
         return silent(spec)
     if spec.bytes_per_token is None and spec.max_gradient_mse is None:
         return spec
+    if flow.aligned is not None:
+        return choose(spec, flow.aligned.pilot(_PILOT_DOCUMENTS), seed=recipe.seed)
+    if flow.told is not None:
+        return choose(spec, _told_pilot(flow, flow.told, spec), seed=recipe.seed)
     if recipe.generate is None:
         documents = sorted(_documents(flow), key=lambda d: d.key)[:_PILOT_DOCUMENTS]
     else:
@@ -340,9 +421,39 @@ def _store_spec(flow: Distillation) -> StoreSpec:
     return choose(spec, listen_densely(flow.teacher, documents, spec.temperature), seed=recipe.seed)
 
 
+def _told_pilot(
+    flow: Distillation, told: Told, spec: StoreSpec
+) -> list[tuple[Document, torch.Tensor]]:
+    generate, temperature = flow.recipe.generate, spec.temperature
+    if generate is None:
+        reads = sorted(told.reads(), key=lambda r: r.student.key)[:_PILOT_DOCUMENTS]
+        students, readings = [r.student for r in reads], [r.teacher for r in reads]
+        return listen_densely(
+            flow.teacher, students, temperature, readings=readings, beginning=told.beginning
+        )
+    asked = told.asked()[:_PILOT_DOCUMENTS]
+    answers = answer_prompts(
+        flow.teacher,
+        [a.student for a in asked],
+        generate,
+        spec,
+        seed=flow.recipe.seed,
+        asked=[a.teacher_T for a in asked],
+        beginning=told.beginning,
+    )
+    students = [t.document for t in answers]
+    readings = told.whole(students, written=True)
+    return listen_densely(flow.teacher, students, temperature, readings=readings)
+
+
 def _capture(flow: Distillation) -> Mapping[str, Any]:
     check_supported(_loss_spec(flow.recipe), flow.recipe.capture.temperature)
-    check_student(flow.recipe.student, flow.base_model, _student_folder(flow))
+    check_student(
+        flow.recipe.student,
+        flow.base_model,
+        _student_folder(flow),
+        aligned=flow.recipe.align is not None,
+    )
     if flow.recipe.teacher.is_remote:
         return _capture_remotely(flow)
     _check_room(flow)
@@ -353,7 +464,10 @@ def _capture(flow: Distillation) -> Mapping[str, Any]:
     flow.progress.end(
         f"{figures['positions']} positions, {figures['bytes_per_token']:.1f} bytes each"
     )
-    return {"cut_answers": _cut_answers(flow)}
+    facts: dict[str, Any] = {"cut_answers": _cut_answers(flow)}
+    if flow.aligned is not None:
+        facts["alignment"] = flow.aligned.figures()
+    return facts
 
 
 def _check_room(flow: Distillation) -> None:
@@ -411,12 +525,16 @@ def write_part(flow: Distillation, spec: StoreSpec, part: int) -> None:
         if finished is not None:
             flow.progress.advance(finished)
             return
-        teacher = flow.teacher
+        teacher, aligned = flow.teacher, flow.aligned
         with StoreWriter(
             folder,
             spec,
-            vocabulary=teacher.model.get_output_embeddings().weight.shape[0],
-            tokenizer_sha256=teacher.tokenizer_sha256,
+            vocabulary=teacher.model.get_output_embeddings().weight.shape[0]
+            if aligned is None
+            else aligned.labels.student.size,
+            tokenizer_sha256=teacher.tokenizer_sha256
+            if aligned is None
+            else aligned.reader.tokenizer_sha256,
             teacher={"name": teacher.name, "weights_sha256": teacher.weights_sha256},
             part=part,
             parts=parts,
@@ -461,7 +579,7 @@ def _cut_answers(flow: Distillation) -> int:
     """Count the answers that ended at their length, not with the end of the turn."""
     if flow.recipe.generate is None:
         return 0
-    ends = end_tokens(flow.teacher)
+    ends = end_tokens(flow.teacher) if flow.aligned is None else flow.aligned.reader.ends
     return sum(int(t.document.tokens_T[-1]) not in ends for t in flow.store)
 
 
@@ -469,18 +587,27 @@ def _listen(
     flow: Distillation, spec: StoreSpec, part: int, parts: int, *, done: int
 ) -> Iterator[Taught]:
     """Return one part's documents after the first `done`, as the teacher yields them."""
-    recipe = flow.recipe
+    recipe, told = flow.recipe, flow.told
+    if flow.aligned is not None:
+        advance = flow.progress.advance
+        return flow.aligned.listen(
+            spec, part, parts, done=done, heard=lambda note: advance(0, note)
+        )
     if recipe.generate is not None:
-        asked = [p for p in _prompts(flow) for _ in range(recipe.generate.samples)]
+        each = range(recipe.generate.samples)
+        asked = None if told is None else [a for a in told.asked() for _ in each][part::parts]
         return answer_prompts(
             flow.teacher,
-            asked[part::parts],
+            flow.prompts[part::parts] if asked is None else [a.student for a in asked],
             recipe.generate,
             spec,
             seed=recipe.seed + part * _PART_SEED,
             skip=done,
+            asked=None if asked is None else [a.teacher_T for a in asked],
+            beginning=None if told is None else told.beginning,
         )
-    documents = flow.documents[part::parts]
+    reads = None if told is None else told.reads()[part::parts]
+    documents = flow.documents[part::parts] if reads is None else [r.student for r in reads]
     if recipe.capture.targets == "none":
         return untaught(documents, skip=done)
     return capture_documents(
@@ -490,6 +617,8 @@ def _listen(
         batch_tokens=recipe.capture.batch_tokens,
         seed=recipe.seed,
         skip=done,
+        readings=None if reads is None else [r.teacher for r in reads],
+        beginning=None if told is None else told.beginning,
     )
 
 
@@ -605,6 +734,7 @@ def _build(flow: Distillation) -> Mapping[str, Any]:
         calibration,
         seed=recipe.seed,
         folder_model=_student_folder(flow),
+        tokenizer=None if flow.aligned is None else flow.aligned.reader.tokenizer,
         vocabulary=vocabulary,
         stands_in=recipe.teacher.is_remote,
     )
@@ -620,6 +750,32 @@ def _student_folder(flow: Distillation) -> LocalModel | None:
     if folder is not None and flow.recipe.teacher.is_remote:
         return flow.base_model
     return None if folder is None else backends.load(folder, dtype="float32", base=flow.base)
+
+
+def _reader(flow: Distillation) -> Reader:
+    """Return how a student with another tokenizer reads."""
+    student, context = flow.recipe.student, "max_position_embeddings"
+    given = _student_folder(flow)
+    if given is not None:
+        return Reader(
+            given.name,
+            given.tokenizer,
+            given.tokenizer_sha256,
+            given.model.get_output_embeddings().weight.shape[0],
+            end_tokens(given) | turn_ends(given.tokenizer),
+            getattr(given.model.config, context, None),
+        )
+    name = str(student.tokenizer)
+    tokenizer = backends.load_tokenizer(flow.base / name)
+    ends = {n for n in (tokenizer.eos_token_id,) if n is not None}
+    return Reader(
+        name,
+        tokenizer,
+        tokenizer_sha256(tokenizer),
+        len(tokenizer),
+        frozenset(ends | turn_ends(tokenizer)),
+        getattr(scratch_config(flow.teacher.model.config, student.config), context, None),
+    )
 
 
 # train
@@ -677,6 +833,12 @@ def _train(flow: Distillation) -> Mapping[str, Any]:
     return facts
 
 
+def _grouping(flow: Distillation) -> Grouping | None:
+    """Return what targets over labels are made of; None where they are over the student's own tokens."""
+    align = flow.recipe.align
+    return None if align is None else Grouping(student_labels(flow.run.folder), align.method)
+
+
 def _train_arm(flow: Distillation, arm: str, taught: Sequence[Taught]) -> None:
     """Train one arm together with the other processes of the launch; the leader saves it."""
     recipe = flow.recipe
@@ -706,7 +868,7 @@ def _fit(
     how: dict[str, Any] = {"seed": recipe.seed, "resume": flow.resume, "progress": progress}
     own = recipe.on_policy
     if own is None:
-        train(start.model, taught, recipe.train, spec, folder, **how)
+        train(start.model, taught, recipe.train, spec, folder, grouping=_grouping(flow), **how)
         return
     _check_same_teacher(flow)
     if arm != "student":
@@ -734,12 +896,11 @@ def _evaluate(flow: Distillation) -> Mapping[str, Any]:
     vocabulary, covered = read_vocabulary(flow.run.path(VOCABULARY)), None
     if vocabulary is not None:
         covered = coverage(heldout, vocabulary, row_length=recipe.train.row_length)
-    fidelity = _measure(flow, teacher, models, taught, vocabulary)
-    prompts = [_prompt_of(d) for d in heldout]
+    fidelity, speed = _compare(flow, teacher, models, taught, vocabulary)
     student = models["student"].model
     result = {
         "heldout": fidelity.as_dict(),
-        "speed": _speed(flow, teacher, student, prompts, vocabulary),
+        "speed": speed,
         "footprint": {
             "teacher": None
             if teacher is None
@@ -763,49 +924,89 @@ def _evaluate(flow: Distillation) -> Mapping[str, Any]:
     return {"notes": trim_notes(vocabulary, trained, covered, fidelity.lost_mass.value)}
 
 
+def _compare(
+    flow: Distillation,
+    teacher: LocalModel | None,
+    models: Mapping[str, LocalModel],
+    taught: list[Taught],
+    vocabulary: Vocabulary | None,
+) -> tuple[Heldout | Predicted | Across, Mapping[str, Any]]:
+    """Compare the arms with the teacher, and the student's speed with its."""
+    heldout = [t.document for t in taught]
+    if flow.aligned is not None:
+        return _compare_across(flow, flow.aligned, models, heldout)
+    readings = None
+    if flow.told is not None:
+        readings = flow.told.whole(heldout, written=flow.recipe.generate is not None)
+    fidelity = _measure(flow, teacher, models, taught, vocabulary, readings)
+    student = models["student"].model
+    return fidelity, _speed(flow, teacher, student, heldout, vocabulary, readings)
+
+
 def _measure(
     flow: Distillation,
     teacher: LocalModel | None,
     models: Mapping[str, LocalModel],
     taught: list[Taught],
     vocabulary: Vocabulary | None,
+    readings: list[Document] | None,
 ) -> Heldout | Predicted:
     """Compare the arms with the teacher, or with what it said where it is behind an API."""
     recipe, students = flow.recipe, {arm: m.model for arm, m in models.items()}
-    how: dict[str, Any] = {
-        "precision": "bf16" if recipe.teacher.dtype == "bfloat16" else "no",
-        "batch_tokens": recipe.capture.batch_tokens,
-        "progress": flow.progress,
-    }
+    how, counts_V = _measuring(flow), _token_counts(flow)
     if teacher is not None:
-        documents = [t.document for t in taught]
-        counts_V = _token_counts(flow)
         return measure_fidelity(
-            teacher.model, students, documents, counts_V, vocabulary=vocabulary, **how
+            teacher.model,
+            students,
+            [t.document for t in taught],
+            counts_V,
+            vocabulary=vocabulary,
+            readings=readings,
+            **how,
         )
     api = recipe.teacher.api
     knowledge = "text" if api is None else remote.knowledge_of(api)
     own_text = recipe.generate is not None
-    counts_V = _token_counts(flow)
     return measure_prediction(
         students, taught, counts_V, knowledge=knowledge, own_text=own_text, **how
     )
+
+
+def _measuring(flow: Distillation) -> dict[str, Any]:
+    return {
+        "precision": "bf16" if flow.recipe.teacher.dtype == "bfloat16" else "no",
+        "batch_tokens": flow.recipe.capture.batch_tokens,
+        "progress": flow.progress,
+    }
+
+
+def _timing(flow: Distillation) -> dict[str, Any]:
+    return {
+        "tokens": flow.recipe.evaluate.speed_tokens,
+        "rounds": flow.recipe.evaluate.speed_rounds,
+        "progress": flow.progress,
+    }
 
 
 def _speed(
     flow: Distillation,
     teacher: LocalModel | None,
     student: Any,
-    prompts: list[list[int]],
+    heldout: list[Document],
     vocabulary: Vocabulary | None,
+    readings: list[Document] | None,
 ) -> Mapping[str, Any]:
-    asked: dict[str, Any] = {
-        "tokens": flow.recipe.evaluate.speed_tokens,
-        "rounds": flow.recipe.evaluate.speed_rounds,
-        "progress": flow.progress,
-    }
+    prompts, asked = [_prompt_of(d) for d in heldout], _timing(flow)
     if teacher is not None:
-        timed = measure_speed(teacher.model, student, prompts, vocabulary=vocabulary, **asked)
+        timed = measure_speed(
+            teacher.model,
+            student,
+            prompts,
+            vocabulary=vocabulary,
+            teacher_prompts=None if readings is None else [_prompt_of(d) for d in readings],
+            beginning=None if flow.told is None else flow.told.beginning,
+            **asked,
+        )
         return timed.as_dict()
     alone = measure_alone(student, prompts, **asked)
     return {
@@ -816,6 +1017,38 @@ def _speed(
         "tokens_per_round": flow.recipe.evaluate.speed_tokens,
         "cost_ratio": None,
     }
+
+
+def _compare_across(
+    flow: Distillation,
+    aligned: Aligned,
+    models: Mapping[str, LocalModel],
+    heldout: list[Document],
+) -> tuple[Across, Mapping[str, Any]]:
+    pairs = _pairs_of(aligned, heldout)
+    students = {arm: m.model for arm, m in models.items()}
+    across = measure_across(flow.teacher.model, students, pairs, aligned.labels, **_measuring(flow))
+    speed = measure_speed(
+        flow.teacher.model,
+        models["student"].model,
+        [_prompt_of(d) for d in heldout],
+        teacher_prompts=[_teacher_prompt(pair) for pair in pairs],
+        beginning=aligned.beginning if flow.recipe.teacher.has_prefix else None,
+        **_timing(flow),
+    )
+    size = sum(pair.content_bytes for pair in pairs)
+    tokens = sum(len(teacher_tokens(pair)) for pair in pairs), across.positions
+    return across, speed.per_byte(*(size / n for n in tokens)).as_dict()
+
+
+def _pairs_of(aligned: Aligned, documents: list[Document]) -> list[Pair]:
+    by_tokens = {pair.student.tokens_T.tobytes(): pair for pair in aligned.all_pairs()}
+    return [by_tokens[d.tokens_T.tobytes()] for d in documents]
+
+
+def _teacher_prompt(pair: Pair) -> list[int]:
+    """Return what the teacher is given before it writes, as `_prompt_of` does for the student."""
+    return _prompt(pair.teacher_T, int(pair.rows().teacher_R[0]))
 
 
 def _check_same_teacher(flow: Distillation) -> None:
@@ -844,10 +1077,17 @@ def _token_counts(flow: Distillation) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 def _prompt_of(document: Document) -> list[int]:
     """Return what a model is given before it writes: a chat's turns up to the answer, or a text's beginning."""
-    first = int(np.flatnonzero(document.loss_T)[0]) + 1
-    return document.tokens_T[
-        : max(first, min(_TEXT_PROMPT_TOKENS, len(document.tokens_T) // 2))
-    ].tolist()
+    return _prompt(document.tokens_T, int(np.flatnonzero(document.loss_T)[0]) + 1)
+
+
+def _prompt(tokens_T: Ids, first: int) -> list[int]:
+    """Return a document's tokens before its first predicted one, or the beginning of a plain text.
+
+    At most the token that opens every text, and one that nothing predicts, stand before a plain text.
+    """
+    is_text = first <= _TEXT_OPENING
+    length = min(_TEXT_PROMPT_TOKENS, len(tokens_T) // 2) if is_text else 0
+    return tokens_T[: max(first, length)].tolist()
 
 
 def _samples(
@@ -858,8 +1098,9 @@ def _samples(
 ) -> Iterator[Sample]:
     decode = flow.base_model.tokenizer.decode
     chosen = heldout[: flow.recipe.evaluate.samples]
+    told = _teacher_prompts(flow, chosen)
     flow.progress.begin("samples", len(chosen), "prompts")
-    for document in chosen:
+    for document, asked in zip(chosen, told, strict=True):
         prompt = _prompt_of(document)
         theirs = prompt if vocabulary is None else vocabulary.spell(prompt)
         texts = {
@@ -870,12 +1111,23 @@ def _samples(
         answer = (
             document.tokens_T[len(prompt) :].tolist()
             if flow.recipe.teacher.is_remote
-            else _write(flow.teacher, prompt, flow.recipe)
+            else _write(flow.teacher, asked, flow.recipe)
         )
         teacher = decode(answer, skip_special_tokens=True)
         flow.progress.advance()
-        yield Sample(prompt=decode(prompt, skip_special_tokens=True), teacher=teacher, **texts)
+        shown = models["student"].tokenizer.decode(theirs, skip_special_tokens=True)
+        yield Sample(prompt=shown, teacher=teacher, **texts)
     flow.progress.end()
+
+
+def _teacher_prompts(flow: Distillation, documents: list[Document]) -> list[list[int]]:
+    """Return what the teacher is given for each document before it writes."""
+    if flow.aligned is not None:
+        return [_teacher_prompt(pair) for pair in _pairs_of(flow.aligned, documents)]
+    if flow.told is not None:
+        written = flow.recipe.generate is not None
+        documents = flow.told.whole(documents, written=written)
+    return [_prompt_of(d) for d in documents]
 
 
 def _write(local: LocalModel, prompt: list[int], recipe: Recipe) -> list[int]:
@@ -944,6 +1196,7 @@ def _report(flow: Distillation) -> Mapping[str, Any]:
         notes=[
             *facts["build"]["record"]["notes"],
             *_objective_notes(recipe, facts["train"].get("on_policy")),
+            *_side_notes(recipe, evaluation["speed"], facts["capture"].get("alignment")),
             *_stamp(run, "evaluate").facts.get("notes", ()),
         ],
         on_policy=facts["train"].get("on_policy"),
@@ -952,6 +1205,7 @@ def _report(flow: Distillation) -> Mapping[str, Any]:
         api=facts["capture"].get("api"),
         sifted=sifted.get("counts"),
         judge=sifted.get("judge"),
+        alignment=facts["capture"].get("alignment"),
     )
     write_json(run.path("report.json"), report)
     write_text(run.path("report.html"), render_html(report))
@@ -972,6 +1226,23 @@ def _objective_notes(recipe: Recipe, written: Mapping[str, Any] | None) -> tuple
     return notes if recipe.capture.targets == "teacher" else (NOTE, *notes)
 
 
+def _side_notes(
+    recipe: Recipe, speed: Mapping[str, Any], alignment: Mapping[str, Any] | None
+) -> Iterator[str]:
+    """Yield what a reader must know where teacher and student read differently, one sentence each."""
+    if recipe.teacher.has_prefix:
+        tokens = speed["prompt_tokens"]
+        yield (
+            f"The teacher reads a prompt that the student does not: {tokens['teacher']:.0f} tokens a timed request "
+            f"against {tokens['student']:.0f}; reading them counts in the speed and cost ratios."
+        )
+    if alignment is not None:
+        yield (
+            f"Teacher and student have different tokenizers (align.method = {alignment['method']}): their tokens "
+            f"begin at the same byte at {alignment['coincident_share']:.1%} of the loss positions."
+        )
+
+
 def _stamp(run: Run, step: str) -> Stamp:
     stamp = run.stamp(step)
     if stamp is None:
@@ -986,7 +1257,7 @@ def _seconds(run: Run) -> Seconds:
 
 def _lineage(flow: Distillation, report: Mapping[str, Any], made_at: datetime) -> Lineage:
     recipe, hashes, parameters = flow.recipe, report["hashes"], report["parameters"]
-    heldout = report["heldout"]["student"]
+    heldout, across = report["heldout"]["student"], "across" in report["heldout"]
     store = report["store"]
     counts = {k: v for k, v in report["corpus"].items() if isinstance(v, int)}
     terms = report["terms"]
@@ -1024,13 +1295,9 @@ def _lineage(flow: Distillation, report: Mapping[str, Any], made_at: datetime) -
         ),
         terms=known,
         metrics=tuple(
-            (name, heldout[figure])
-            for name, figure in (
-                ("heldout_kl_nats", "kl_mean"),
-                ("heldout_top1_agreement", "top1_agreement"),
-                ("heldout_perplexity", "perplexity"),
-            )
-            if heldout[figure] is not None
+            (f"heldout_{name}", heldout[key])
+            for name, key in _METRICS[across]
+            if heldout[key] is not None
         ),
     )
 
@@ -1151,9 +1418,9 @@ STEPS: tuple[Step[Distillation], ...] = (
     Step(
         name="capture",
         needs=("corpus", "terms"),
-        decided_by=_dumped("teacher", "generate", "capture"),
-        outputs=("store",),
-        partial=("store",),
+        decided_by=_dumped("teacher", "generate", "align", "capture"),
+        outputs=("store", "answers"),
+        partial=("store", "answers"),
         work=_capture,
         costly=True,
     ),
@@ -1231,6 +1498,25 @@ def follow(flow: Distillation, calls: Iterable[str]) -> None:
         _train_arm(flow, arm, _lessons(flow))
 
 
+def _check_started(flow: Distillation) -> None:
+    """Refuse to be started in a way that the recipe does not go with."""
+    recipe, why = flow.recipe, apart(flow.recipe)
+    if flow.cluster is not None and (recipe.teacher.is_remote or why is not None):
+        raise RecipeError(
+            f"a Ray cluster captures for a teacher that is here and reads what its student reads; leave --ray out of "
+            f"a run with {why or 'a teacher behind an API'}"
+        )
+    if recipe.align is not None and flow.launch.size > 1:
+        raise RecipeError(
+            f"a recipe with [align] trains in one process, and {flow.launch.size} were launched; start it alone"
+        )
+    if flow.verifier is not None and why is not None:
+        raise RecipeError(
+            f"verifier {flow.verifier.name} judges answers that student and teacher read alike, and the recipe has "
+            f"{why}; leave one out"
+        )
+
+
 def distil(flow: Distillation, only: str | None) -> None:
     """Run the steps; when all are done, write the manifest, last of all.
 
@@ -1241,6 +1527,7 @@ def distil(flow: Distillation, only: str | None) -> None:
         check_share(flow.recipe.train, flow.launch.size)
     else:
         check_whole(shards=flow.launch.size > 1 and wants_shards(os.environ))
+    _check_started(flow)
     steps = _steps(flow.recipe)
     run_steps(flow, steps, only)
     stamps = [flow.run.stamp(step.name) for step in steps]

@@ -25,7 +25,7 @@ from limbeck.distill.heard import (
     known_spec,
 )
 from limbeck.distill.recipe import ApiRecipe, GenerateRecipe, Recipe
-from limbeck.distill.spelling import read_spelling
+from limbeck.distill.spelling import Spelling, spelling_of
 from limbeck.distill.store import StoreSpec, StoreWriter
 from limbeck.distill.store.manifest import MANIFEST
 from limbeck.distill.targets import Document, Taught
@@ -169,7 +169,16 @@ def hearing_of(recipe: Recipe, api: ApiRecipe, reader: LocalModel) -> Hearing:
         end=None if recipe.generate is None else end_of_turn(reader.tokenizer),
         max_length=recipe.corpus.max_length,
         seed=recipe.seed,
-        vocabulary=None if text else read_spelling(reader.tokenizer),
+        spelling=None if text else _spelling_of(reader),
+    )
+
+
+def _spelling_of(reader: LocalModel) -> Spelling:
+    return spelling_of(
+        reader.tokenizer,
+        reader.model.get_output_embeddings().weight.shape[0],
+        name=reader.name,
+        advice="learn from text alone, without top_logprobs",
     )
 
 
@@ -199,7 +208,7 @@ def documents(
             mark = (ask.prompt_sha256, completion.text)
             heard.drops.equal_answers += mark in written
             written.add(mark)
-            known = completion.choices is not None and heard.hearing.vocabulary is not None
+            known = completion.choices is not None and heard.hearing.spelling is not None
             yield (hear_choices if known else hear_text)(what, completion, heard.hearing)
 
 

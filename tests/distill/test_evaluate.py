@@ -527,3 +527,36 @@ def test_on_given_text_differences_are_of_the_bounded_kl() -> None:
     assert given.differences_of == "bounded_kl"
     difference = bound(given).kl.value - bound(given, "other").kl.value
     assert given.differences[0].kl.value == pytest.approx(difference)
+
+
+def test_a_teacher_that_reads_more_is_compared_where_both_predict_the_same() -> None:
+    teacher, texts = tiny(0), documents(4, longest=40)
+    before_P = np.arange(5, 20, dtype=np.int32)
+    told = [
+        Document(
+            np.concatenate([before_P, text.tokens_T]),
+            np.concatenate([np.zeros(15, np.bool_), text.loss_T]),
+            True,
+            text.key,
+        )
+        for text in texts
+    ]
+    measured = measure_fidelity(
+        teacher,
+        {"student": tiny(1)},
+        texts,
+        counts(),
+        precision="no",
+        batch_tokens=100,
+        progress=Silent(),
+        readings=told,
+    )
+    kl: list[float] = []
+    for text, reading in zip(texts, told, strict=True):
+        logs: list[torch.Tensor] = []
+        for model, document in ((teacher, reading), (tiny(1), text)):
+            with torch.no_grad():
+                logits_TV = model(torch.from_numpy(document.tokens_T).long()[None]).logits[0]
+            logs.append(logits_TV.log_softmax(-1)[torch.from_numpy(document.loss_T)])
+        kl += (logs[0].exp() * (logs[0] - logs[1])).sum(-1).tolist()
+    assert measured.arms["student"].kl.value == pytest.approx(np.mean(kl), rel=1e-4)

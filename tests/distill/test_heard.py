@@ -21,7 +21,7 @@ from limbeck.distill.heard import (
     hear_text,
     known_spec,
 )
-from limbeck.distill.spelling import read_spelling
+from limbeck.distill.spelling import spelling_of
 from limbeck.distill.targets import Document, SparseTargets
 from limbeck.errors import TeacherError, TokenizerMismatchError
 from limbeck.model import LocalModel
@@ -46,7 +46,9 @@ def hearing(tokenizer: Any, entries: int | None = None, max_length: int = 96) ->
         end=end_of_turn(tokenizer),
         max_length=max_length,
         seed=0,
-        vocabulary=None if entries is None else read_spelling(tokenizer),
+        spelling=None
+        if entries is None
+        else spelling_of(tokenizer, len(tokenizer), name="student"),
     )
 
 

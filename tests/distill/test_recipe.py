@@ -269,3 +269,69 @@ def test_own_text_takes_every_divergence_and_its_defaults():
 def test_a_loss_for_the_store_goes_with_some_text_from_the_store():
     mixed = recipe(on_policy={"fraction": 0.5}, loss__kind="jsd", loss__coarse_tail=True)
     assert mixed.loss.kind == "jsd"
+
+
+ACROSS: dict[str, Any] = {
+    "align": {"method": "chunks"},
+    "student": {"init": "folder", "folder": "other"},
+}
+
+
+def test_another_tokenizer_needs_a_section_of_its_own():
+    assert recipe().align is None
+    assert recipe(**copy.deepcopy(ACROSS)).as_json()["align"] == {"method": "chunks"}
+    uld = {"kind": "total_variation", "coarse_tail": True, "cross_entropy": 0.25}
+    changed = copy.deepcopy(ACROSS) | {"align": {"method": "uld"}, "loss": uld}
+    assert recipe(**changed).align is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"student": {"layers": 2}}, r"student.init = \"prune\", which keeps the teacher's"),
+        ({"student": {"init": "scratch"}}, "needs student.tokenizer for"),
+        ({"loss": {"temperature": 2.0}}, r"needs loss.temperature = 1.0 with \[align\], got 2.0"),
+        ({"capture": {"temperature": 2.0}}, "needs capture.temperature = 1.0"),
+        ({"train": {"positions": 0.5}}, "needs train.positions = 1.0"),
+        ({"align": {"method": "uld"}}, "needs loss.kind = total_variation"),
+        (
+            {"align": {"method": "uld"}, "loss": {"kind": "total_variation"}},
+            r"needs loss.coarse_tail = true with \[align\], got false",
+        ),
+        (
+            {
+                "align": {"method": "uld"},
+                "loss": {"kind": "total_variation", "coarse_tail": True},
+            },
+            "needs loss.cross_entropy above 0",
+        ),
+        ({"align": {"method": "ulm"}}, "align.method"),
+    ],
+)
+def test_what_does_not_go_with_another_tokenizer_is_refused(changes: dict[str, Any], why: str):
+    with pytest.raises(RecipeError, match=why):
+        recipe(**copy.deepcopy(ACROSS | changes))
+
+
+def test_a_tokenizer_of_its_own_needs_align_and_fresh_weights():
+    fresh = {"init": "scratch", "tokenizer": "other"}
+    with pytest.raises(RecipeError, match=r"student.tokenizer, which needs \[align\]"):
+        recipe(student=fresh)
+    assert recipe(student=fresh, align={"method": "chunks"}).student.tokenizer == "other"
+    with pytest.raises(RecipeError, match=r'tokenizer goes with init = "scratch"'):
+        recipe(student={"layers": 2, "tokenizer": "other"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"teacher__system": "a", "teacher__system_file": "b"}, "give one of them"),
+        ({"teacher__prefix_messages": [{"role": "user", "content": "q"}]}, "end with an answer"),
+        ({"teacher__prefix_messages": [{"role": "system", "content": "q"}]}, "role"),
+        ({"teacher__system": ""}, "teacher.system"),
+    ],
+)
+def test_a_teachers_prompt_is_whole(changes: dict[str, Any], why: str):
+    with pytest.raises(RecipeError, match=why):
+        recipe(**changes)
+    assert not recipe().teacher.has_prefix

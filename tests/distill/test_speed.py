@@ -1,14 +1,17 @@
 """Speed and footprint of models, measured on planted and on tiny real ones."""
 
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from limbeck.distill.beginning import Beginning
 from limbeck.distill.speed import measure_alone, measure_footprint, measure_speed, write_greedily
 from limbeck.errors import RunError
 from limbeck.progress import Silent
@@ -80,6 +83,52 @@ def test_a_model_planted_twice_as_fast_is_found_twice_as_fast() -> None:
     assert speed.teacher.median == pytest.approx(50)
     assert speed.student.median == pytest.approx(100)
     assert speed.cost_ratio == pytest.approx(0.5, rel=0.05)
+
+
+def test_each_model_reads_its_own_prompt_and_the_saving_counts() -> None:
+    model = tiny()
+    prompts, told = [[1, 2], [3]], [[*range(40), 1, 2], [*range(40), 3]]
+    beginning = Beginning(model, np.arange(40, dtype=np.int32))
+    speed = measure_speed(
+        model,
+        model,
+        prompts,
+        tokens=2,
+        rounds=4,
+        progress=Silent(),
+        teacher_prompts=told,
+        beginning=beginning,
+    )
+    assert speed.prompt_tokens == (41.5, 1.5)
+    assert speed.cached_ratio is not None
+    values = speed.as_dict()
+    assert values["prompt_tokens"] == {"teacher": 41.5, "student": 1.5}
+    assert values["cost_ratio_cached_prompt"] == 1 / speed.cached_ratio.median
+    assert "cost_ratio_cached_prompt" not in replace(speed, cached_ratio=None).as_dict()
+
+
+def test_a_cached_beginning_changes_nothing_that_is_written() -> None:
+    model = tiny()
+    beginning = Beginning(model, np.array([5, 9, 2], dtype=np.int32))
+    whole = write_greedily(model, [5, 9, 2, 7, 1], 6)
+    assert write_greedily(model, [7, 1], 6, beginning.cache(1)) == whole
+
+
+def test_between_tokenizers_ratios_count_text() -> None:
+    clock = Clock()
+    speed = measure_speed(
+        Timed(clock, 0.02),
+        Timed(clock, 0.01),
+        [[1]],
+        tokens=4,
+        rounds=3,
+        progress=Silent(),
+        clock=clock,
+    )
+    text = speed.per_byte(4.0, 2.0)
+    assert text.ratio.median == pytest.approx(speed.ratio.median / 2)
+    assert text.cost_ratio == pytest.approx(2 * speed.cost_ratio)
+    assert text.as_dict()["bytes_per_token"] == {"teacher": 4.0, "student": 2.0}
 
 
 def test_the_warm_up_is_not_counted() -> None:

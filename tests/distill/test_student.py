@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from limbeck.artefact import hash_tree, read_json
 from limbeck.distill.recipe import Dtype, StudentRecipe
-from limbeck.distill.student import build_student, save_student, scratch_config
+from limbeck.distill.student import build_student, check_student, save_student, scratch_config
 from limbeck.distill.targets import Document
 from limbeck.errors import RecipeError, StudentError, TokenizerMismatchError
 from limbeck.model import LocalModel
@@ -330,3 +330,33 @@ def test_a_folder_of_something_else_is_not_replaced(teacher: LocalModel, tmp_pat
     with pytest.raises(StudentError, match="holds no model"):
         save_student(teacher.model, teacher.tokenizer, tmp_path, card="")
     assert (tmp_path / "letters.txt").exists()
+
+
+def test_a_student_from_scratch_can_have_a_tokenizer_of_its_own(
+    teacher: LocalModel, piece_tokenizer: Any, tmp_path: Path
+) -> None:
+    recipe = StudentRecipe(init="scratch", layers=2, tokenizer="pieces")
+    student = build_student(recipe, teacher, [], seed=0, tokenizer=piece_tokenizer)
+    assert student.tokenizer is piece_tokenizer
+    save_student(student.model, student.tokenizer, tmp_path / "student", card="")
+    loaded: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "student")
+    assert loaded.config.vocab_size == len(piece_tokenizer)
+    assert loaded.generation_config.eos_token_id == piece_tokenizer.eos_token_id
+    assert loaded.config.bos_token_id == piece_tokenizer.bos_token_id
+
+
+def test_a_folder_with_another_tokenizer_is_taken_whole_when_aligned(
+    teacher: LocalModel, piece_tokenizer: Any
+) -> None:
+    given = replace(teacher, name="other", tokenizer=piece_tokenizer, tokenizer_sha256="1" * 64)
+    recipe = StudentRecipe(init="folder", folder="other")
+    with pytest.raises(TokenizerMismatchError, match=r"\[align\]"):
+        build_student(recipe, teacher, [], seed=0, folder_model=given)
+    with pytest.raises(TokenizerMismatchError):
+        check_student(recipe, teacher, given)
+    check_student(recipe, teacher, given, aligned=True)
+    student = build_student(
+        recipe, teacher, [], seed=0, folder_model=given, tokenizer=given.tokenizer
+    )
+    assert student.tokenizer is piece_tokenizer
+    assert torch.equal(logits(student.model), logits(given.model))

@@ -48,10 +48,8 @@ def _train(
     folder: Path, taught: list[Taught], out: Path, **options: Any
 ) -> dict[str, torch.Tensor]:
     model = _student(folder)
-    recipe = options.pop("recipe", RECIPE)
-    train(
-        model, taught, recipe, SPEC, out, seed=3, progress=Silent(), **{"resume": False} | options
-    )
+    recipe, resume = options.pop("recipe", RECIPE), options.pop("resume", False)
+    train(model, taught, recipe, SPEC, out, seed=3, resume=resume, progress=Silent(), **options)
     return _weights(model)
 
 

@@ -13,6 +13,11 @@ from limbeck.validate.lm_eval_task import score_lm_eval
 from limbeck.validate.local import LocalRespondent
 from limbeck.validate.tasks import TaskFile, parse_settings
 
+
+def deaf(_: int) -> None:
+    """Hear nothing."""
+
+
 THERE = importlib.util.find_spec("lm_eval") is not None
 needs_harness = pytest.mark.skipif(not THERE, reason="pip install 'limbeck[lm-eval]' to run it")
 
@@ -85,8 +90,7 @@ def test_a_local_task_of_the_harness_is_scored_as_we_score_it(
 @pytest.mark.filterwarnings("ignore")
 def test_a_task_or_score_that_is_not_there_is_named(tiny_local: LocalModel, folder: Path) -> None:
     respondent = LocalRespondent(tiny_local)
-    heard: Any = print
-    options: Any = {"base": folder, "limit": 3, "heard": heard}
+    options: Any = {"base": folder, "limit": 3, "heard": deaf}
     with pytest.raises(TaskError, match="lm-eval task bells is not in"):
         score_lm_eval(settings(task="bells"), respondent, **options)
     with pytest.raises(TaskError, match="has no score 'f1'"):
@@ -95,7 +99,6 @@ def test_a_task_or_score_that_is_not_there_is_named(tiny_local: LocalModel, fold
 
 @pytest.mark.skipif(THERE, reason="the harness is installed")
 def test_without_the_harness_the_extra_is_named(tiny_local: LocalModel, tmp_path: Path) -> None:
+    options: Any = {"base": tmp_path, "limit": None, "heard": deaf}
     with pytest.raises(MissingDependencyError, match=r"limbeck\[lm-eval\]"):
-        score_lm_eval(
-            settings(), LocalRespondent(tiny_local), base=tmp_path, limit=None, heard=lambda _: None
-        )
+        score_lm_eval(settings(), LocalRespondent(tiny_local), **options)

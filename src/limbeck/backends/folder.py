@@ -50,6 +50,17 @@ def load_folder(
     )
 
 
+def load_tokenizer(folder: Path) -> Any:
+    """Load a tokenizer alone.
+
+    Raises:
+        TeacherError: The folder holds none, or one that has no tokenizer.json form.
+    """
+    if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        raise TeacherError(f"folder {folder} holds no tokenizer (tokenizer.json)")
+    return _read_tokenizer(folder)
+
+
 def _check_layout(folder: Path) -> None:
     if not folder.exists():
         raise TeacherError(

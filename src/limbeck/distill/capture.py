@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from limbeck.artefact import sha256_bytes
+from limbeck.distill.beginning import Beginning
 from limbeck.distill.corpus import Prompt, answered
 from limbeck.distill.forward import Halves, split
 from limbeck.distill.recipe import GenerateRecipe
 from limbeck.distill.store import StoreSpec, sparsify
-from limbeck.distill.targets import Document, SparseTargets, Taught, concatenate, select
+from limbeck.distill.targets import Document, Ids, SparseTargets, Taught, concatenate, select
 from limbeck.distill.write import Sampling, draw_answers
 from limbeck.model import LocalModel
 
@@ -32,6 +33,8 @@ def capture_documents(
     batch_tokens: int,
     seed: int,
     skip: int = 0,
+    readings: Sequence[Document] | None = None,
+    beginning: Beginning | None = None,
 ) -> Iterator[Taught]:
     """Yield each document after the first `skip`, in the order given, with the teacher's targets at its loss positions.
 
@@ -43,44 +46,68 @@ def capture_documents(
         seed: Seeds the tail samples, together with each document's tokens.
         skip: Documents already captured, from the front. Batches stay those of the whole list, for in
             bfloat16 a document's logits depend on its neighbours in the last places.
+        readings: What the teacher reads instead of each document, as many loss positions in it; None means
+            the documents themselves.
+        beginning: What the teacher has read before each of them.
     """
     halves = split(teacher.model)
+    readings = documents if readings is None else readings
     before = 0
-    for batch in _batches(documents, batch_tokens):
+    for batch in token_batches([len(r.tokens_T) for r in readings], batch_tokens):
         if before + len(batch) > skip:
-            heard = list(_capture_batch(halves, batch, spec, seed))
+            pairs = [(documents[i], readings[i]) for i in batch]
+            heard = list(_capture_batch(halves, pairs, spec, seed, beginning))
             yield from heard[max(0, skip - before) :]
         before += len(batch)
 
 
-def _batches(documents: Sequence[Document], batch_tokens: int) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    longest = 0
-    for document in documents:
-        longest = max(longest, len(document.tokens_T))
-        if batch and longest * (len(batch) + 1) > batch_tokens:
-            yield batch
-            batch, longest = [], len(document.tokens_T)
-        batch.append(document)
-    if batch:
-        yield batch
+def token_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[range]:
+    """Yield consecutive documents of at most so many tokens, padding included; a longer one goes alone."""
+    start = longest = 0
+    for number, length in enumerate(lengths):
+        longest = max(longest, length)
+        if number > start and longest * (number + 1 - start) > batch_tokens:
+            yield range(start, number)
+            start, longest = number, length
+    if lengths:
+        yield range(start, len(lengths))
+
+
+def hidden_states(
+    halves: Halves, batch: Sequence[Ids], beginning: Beginning | None = None
+) -> Iterator[Tensor]:
+    """Yield the last hidden states [T, D] over each of some token sequences, read together.
+
+    Args:
+        halves: The model.
+        batch: Token sequences.
+        beginning: What the model has read before each of them.
+    """
+    width, known = max(map(len, batch)), len(beginning or ())
+    tokens_BT = torch.zeros(len(batch), width, dtype=torch.long, device="cpu")
+    real_BT = torch.zeros(len(batch), known + width, dtype=torch.long, device="cpu")
+    for row, tokens_T in enumerate(batch):
+        tokens_BT[row, : len(tokens_T)] = torch.from_numpy(tokens_T).long()
+        real_BT[row, : known + len(tokens_T)] = 1
+    device = halves.head.weight.device
+    inputs = {} if beginning is None else {"past_key_values": beginning.cache(len(batch))}
+    hidden_BTD = halves.hidden(tokens_BT.to(device), attention_mask=real_BT.to(device), **inputs)
+    for row, tokens_T in enumerate(batch):
+        yield hidden_BTD[row, : len(tokens_T)]
 
 
 @torch.inference_mode()
 def _capture_batch(
-    halves: Halves, batch: Sequence[Document], spec: StoreSpec, seed: int
+    halves: Halves,
+    batch: Sequence[tuple[Document, Document]],
+    spec: StoreSpec,
+    seed: int,
+    beginning: Beginning | None,
 ) -> Iterator[Taught]:
-    width = max(len(d.tokens_T) for d in batch)
-    tokens_BT = torch.zeros(len(batch), width, dtype=torch.long, device="cpu")
-    real_BT = torch.zeros_like(tokens_BT)
-    for row, document in enumerate(batch):
-        tokens_BT[row, : len(document.tokens_T)] = torch.from_numpy(document.tokens_T).long()
-        real_BT[row, : len(document.tokens_T)] = 1
-    device = halves.head.weight.device
-    hidden_BTD = halves.hidden(tokens_BT.to(device), attention_mask=real_BT.to(device))
-    for row, document in enumerate(batch):
-        generator = torch.Generator(device="cpu").manual_seed(_seed_of(seed, document))
-        hidden_ND = hidden_BTD[row, : len(document.tokens_T)][torch.from_numpy(document.loss_T)]
+    states = hidden_states(halves, [reading.tokens_T for _, reading in batch], beginning)
+    for (document, reading), hidden_TD in zip(batch, states, strict=True):
+        generator = torch.Generator(device="cpu").manual_seed(seed_of(seed, document))
+        hidden_ND = hidden_TD[torch.from_numpy(reading.loss_T)]
         parts = [
             sparsify(_log_probs(halves.head(tile_ND), spec.temperature), None, spec, generator)
             for tile_ND in hidden_ND.split(_HEAD_ROWS)
@@ -90,14 +117,22 @@ def _capture_batch(
 
 @torch.inference_mode()
 def listen_densely(
-    teacher: LocalModel, documents: Sequence[Document], temperature: float
+    teacher: LocalModel,
+    documents: Sequence[Document],
+    temperature: float,
+    *,
+    readings: Sequence[Document] | None = None,
+    beginning: Beginning | None = None,
 ) -> list[tuple[Document, Tensor]]:
-    """Return documents with the teacher's log-probabilities [N, V] in full: a pilot for a store's budget."""
+    """Return documents with the teacher's log-probabilities [N, V] in full: a pilot for a store's budget.
+
+    `readings` and `beginning` are those of `capture_documents`.
+    """
     halves = split(teacher.model)
     heard: list[tuple[Document, Tensor]] = []
-    for document in documents:
-        tokens_BT = torch.from_numpy(document.tokens_T).long()[None].to(teacher.model.device)
-        hidden_ND = halves.hidden(tokens_BT)[0][torch.from_numpy(document.loss_T)]
+    for document, reading in zip(documents, readings or documents, strict=True):
+        (hidden_TD,) = hidden_states(halves, [reading.tokens_T], beginning)
+        hidden_ND = hidden_TD[torch.from_numpy(reading.loss_T)]
         heard.append((document, _log_probs(halves.head(hidden_ND), temperature).cpu()))
     return heard
 
@@ -109,7 +144,7 @@ def _log_probs(logits_NV: Tensor, temperature: float) -> Tensor:
     return scaled_NV.log_softmax(-1)
 
 
-def _seed_of(seed: int, document: Document) -> int:
+def seed_of(seed: int, document: Document) -> int:
     """Return a seed of a document's own; its key will not do, for the pieces of a cut text share one."""
     content = sha256_bytes(document.tokens_T.tobytes())
     return (seed * 0x9E3779B97F4A7C15 + int(content[:15], 16)) % 2**63
@@ -123,6 +158,8 @@ def answer_prompts(
     *,
     seed: int,
     skip: int = 0,
+    asked: Sequence[Ids] | None = None,
+    beginning: Beginning | None = None,
 ) -> Iterator[Taught]:
     """Let the teacher answer prompts, and yield each answer with the distributions it was drawn from.
 
@@ -136,11 +173,14 @@ def answer_prompts(
         spec: What to keep of each distribution.
         seed: Seeds sampling of tokens and tails.
         skip: Prompts already answered, from the front; their batch is written again where it was cut.
+        asked: What the teacher reads instead of each prompt; None means the prompts themselves.
+        beginning: What the teacher has read before each of them.
     """
+    read = [p.tokens_T for p in prompts] if asked is None else asked
     for start in range(skip - skip % recipe.batch, len(prompts), recipe.batch):
-        batch = prompts[start : start + recipe.batch]
+        cut = slice(start, start + recipe.batch)
         generator = torch.Generator(device="cpu").manual_seed(seed * 1_000_003 + start)
-        taught = _answer_batch(teacher, batch, recipe, spec, generator)
+        taught = _answer_batch(teacher, prompts[cut], read[cut], recipe, spec, generator, beginning)
         yield from taught[max(0, skip - start) :]
 
 
@@ -148,17 +188,18 @@ def answer_prompts(
 def _answer_batch(
     teacher: LocalModel,
     prompts: Sequence[Prompt],
+    read: Sequence[Ids],
     recipe: GenerateRecipe,
     spec: StoreSpec,
     generator: torch.Generator,
+    beginning: Beginning | None,
 ) -> list[Taught]:
     """Write the answers of one batch and keep what every token was drawn from."""
     sampling = Sampling(recipe.temperature, recipe.max_new_tokens, end_tokens(teacher))
     answers: list[list[int]] = [[] for _ in prompts]
     heard: list[SparseTargets] = []
     heard_rows: list[Tensor] = []
-    tokens = [p.tokens_T for p in prompts]
-    for step in draw_answers(teacher.model, tokens, sampling, generator):
+    for step in draw_answers(teacher.model, read, sampling, generator, beginning):
         realised = step.next_B if recipe.temperature == spec.temperature else None
         log_BV = _log_probs(step.logits_BV, spec.temperature)
         heard.append(sparsify(log_BV, realised, spec, generator))

@@ -67,6 +67,8 @@ class Counts:
     """Dropped: texts, or last pieces of texts, without a token to predict."""
     inseparable: int = 0
     """Dropped: chats with an answer whose first characters the tokenizer merges with the turn's header."""
+    unaligned: int = 0
+    """Dropped: texts that the tokens of teacher or student do not spell byte for byte; only with `[align]`."""
     train: int = 0
     """Documents or prompts to train on; pieces of cut texts count each."""
     heldout: int = 0
@@ -251,7 +253,7 @@ def tokenise(corpus: Corpus, tokenizer: Tokenizer, *, max_length: int) -> Tokeni
             documents += _text_documents(record, record.content, tokenizer, max_length, dropped)
         else:
             documents += _chat_documents(record, record.content, tokenizer, max_length, dropped)
-    counts = _count_sides(replace(corpus.counts, **dropped), documents, max_length)
+    counts = count_sides(replace(corpus.counts, **dropped), documents, max_length)
     return Tokenised(tuple(documents), counts)
 
 
@@ -268,7 +270,7 @@ def tokenise_prompts(corpus: Corpus, tokenizer: Tokenizer, *, max_length: int) -
     ]
     prompts = tuple(p for p in made if len(p.tokens_T) < max_length)
     counts = replace(corpus.counts, too_long=len(made) - len(prompts))
-    return TokenisedPrompts(prompts, _count_sides(counts, prompts, max_length))
+    return TokenisedPrompts(prompts, count_sides(counts, prompts, max_length))
 
 
 def prompt_ids(record: Record, tokenizer: Tokenizer) -> Ids:
@@ -279,8 +281,8 @@ def prompt_ids(record: Record, tokenizer: Tokenizer) -> Ids:
     """
     if isinstance(record.content, str) or record.content[-1].role == "assistant":
         raise CorpusError(f"{record.where} is no prompt: it must end with a user's turn")
-    text = _render(record, record.content, tokenizer, ask=True)
-    return np.asarray(_ids(tokenizer, text), dtype=np.int32)
+    text = render(record, record.content, tokenizer, ask=True)
+    return np.asarray(token_ids(tokenizer, text), dtype=np.int32)
 
 
 def _turns(record: Record) -> Chat:
@@ -635,9 +637,14 @@ def _split(
 # Tokens.
 
 
-def _count_sides(
+def count_sides(
     counts: Counts, kept: Sequence[Document] | Sequence[Prompt], max_length: int
 ) -> Counts:
+    """Return the counts with what was kept on each side.
+
+    Raises:
+        CorpusError: One side is empty.
+    """
     heldout = sum(item.heldout for item in kept)
     counts = replace(counts, heldout=heldout, train=len(kept) - heldout)
     if not counts.heldout or not counts.train:
@@ -646,24 +653,31 @@ def _count_sides(
             f"nothing is left {side}: with max_length = {max_length}, {counts.too_long} of "
             f"{counts.records} records were too long and {counts.too_short} too short; in "
             f"{counts.inseparable} the tokenizer merges an answer with the turn's header"
+            + (
+                f"; {counts.unaligned} are not spelt alike by both tokenizers"
+                if counts.unaligned
+                else ""
+            )
         )
     return counts
 
 
-def _ids(tokenizer: Tokenizer, text: str, *, special: bool = False) -> list[int]:
+def token_ids(tokenizer: Tokenizer, text: str, *, special: bool = False) -> list[int]:
+    """Return a text's tokens; `special` adds those that the tokenizer puts around any text."""
     return list(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+
+
+def text_ids(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[int]]:
+    """Return the token that begins every text, if there is one, and the text's own tokens."""
+    ids = token_ids(tokenizer, text, special=True)
+    opens = ids[:1] == [tokenizer.bos_token_id] and token_ids(tokenizer, text)[:1] != ids[:1]
+    return ids[: int(opens)], ids[int(opens) :]
 
 
 def _text_documents(
     record: Record, text: str, tokenizer: Tokenizer, max_length: int, dropped: dict[str, int]
 ) -> Iterator[Document]:
-    ids = _ids(tokenizer, text, special=True)
-    opening = (
-        ids[:1]
-        if ids[:1] == [tokenizer.bos_token_id] and _ids(tokenizer, text)[:1] != ids[:1]
-        else []
-    )
-    body = ids[len(opening) :]
+    opening, body = text_ids(tokenizer, text)
     room = max_length - len(opening)
     pieces = [opening + body[start : start + room] for start in range(0, len(body), room)]
     dropped["cut"] += len(pieces) > 1
@@ -680,47 +694,92 @@ def _text_documents(
 def _chat_documents(
     record: Record, chat: Chat, tokenizer: Tokenizer, max_length: int, dropped: dict[str, int]
 ) -> Iterator[Document]:
-    text = _render(record, chat, tokenizer, ask=False)
-    ids = _ids(tokenizer, text)
-    if len(ids) > max_length:
+    document = chat_document(record, chat, tokenizer)
+    if document is None:
+        dropped["inseparable"] += 1
+    elif len(document.tokens_T) > max_length:
         dropped["too_long"] += 1
-        return
-    special = _special_ids(tokenizer)
+    else:
+        yield document
+
+
+def chat_document(
+    record: Record, chat: Chat, tokenizer: Tokenizer, *, first: int = 0
+) -> Document | None:
+    """Return a chat with the assistant's tokens as loss positions, from turn `first` on.
+
+    None where the tokenizer merges an answer with the turn's header.
+    """
+    text = render(record, chat, tokenizer, ask=False)
+    ids = token_ids(tokenizer, text)
+    answers = answer_places(record, chat, text, ids, tokenizer, first)
+    if answers is None:
+        return None
+    special = special_ids(tokenizer)
     loss_T = np.zeros(len(ids), dtype=np.bool_)
+    for start, stop in answers.values():
+        ends = [n for n in range(start, stop) if ids[n] in special]
+        loss_T[max(start - 1, 0) : (ends[-1] + 1 if ends else stop) - 1] = True
+    return Document(np.asarray(ids, dtype=np.int32), loss_T, record.heldout, record.key)
+
+
+def answer_places(
+    record: Record, chat: Chat, text: str, ids: Sequence[int], tokenizer: Tokenizer, first: int = 0
+) -> dict[int, tuple[int, int]] | None:
+    """Return for each turn of the assistant where its tokens start and stop, the end of the turn included.
+
+    Args:
+        record: For messages.
+        chat: The conversation.
+        text: What the tokenizer's template makes of it.
+        ids: That text's tokens.
+        tokenizer: Its tokenizer.
+        first: Turn to begin with; earlier answers are left out.
+
+    Returns:
+        None where the tokenizer merges an answer with the turn's header.
+
+    Raises:
+        CorpusError: The template renders a conversation differently once it goes on.
+    """
+    places: dict[int, tuple[int, int]] = {}
     for turn, message in enumerate(chat):
-        if message.role != "assistant":
+        if message.role != "assistant" or turn < first:
             continue
         before, through = _render_answer(record, chat, turn, text, tokenizer)
         start, stop = len(before), len(through)
         if ids[:start] != before or ids[:stop] != through:
-            dropped["inseparable"] += 1
-            return
-        ends = [n for n in range(start, stop) if ids[n] in special]
-        loss_T[max(start - 1, 0) : (ends[-1] + 1 if ends else stop) - 1] = True
-    yield Document(np.asarray(ids, dtype=np.int32), loss_T, record.heldout, record.key)
+            return None
+        places[turn] = start, stop
+    return places
 
 
 def _render_answer(
     record: Record, chat: Chat, turn: int, text: str, tokenizer: Tokenizer
 ) -> tuple[list[int], list[int]]:
     """Return the tokens up to the start of an answer, and those up to the end of its turn."""
-    before = _render(record, chat[:turn], tokenizer, ask=True)
-    through = _render(record, chat[: turn + 1], tokenizer, ask=False)
+    before = render(record, chat[:turn], tokenizer, ask=True)
+    through = render(record, chat[: turn + 1], tokenizer, ask=False)
     if not through.startswith(before) or not text.startswith(through):
         raise CorpusError(
             f"{record.where}: the tokenizer's chat template renders the turns before message {turn + 1} "
             "differently once the conversation goes on, so the answer's tokens cannot be told apart"
         )
-    return _ids(tokenizer, before), _ids(tokenizer, through)
+    return token_ids(tokenizer, before), token_ids(tokenizer, through)
 
 
-def _render(record: Record, chat: Chat, tokenizer: Tokenizer, *, ask: bool) -> str:
+def render(record: Record, chat: Chat, tokenizer: Tokenizer, *, ask: bool) -> str:
+    """Return what a tokenizer's template makes of a chat; `ask` adds the header of an answer.
+
+    Raises:
+        CorpusError: The tokenizer has no chat template, or the template refuses the chat.
+    """
     from jinja2 import TemplateError
 
     if tokenizer.chat_template is None:
         raise CorpusError(
-            f"{record.where} is a chat, but the teacher's tokenizer has no chat template: use a chat model "
-            "or plain text"
+            f"{record.where} is a chat, but the tokenizer of teacher or student has no chat template: use a "
+            "chat model or plain text"
         )
     turns = [m.as_dict() for m in chat]
     try:
@@ -730,6 +789,7 @@ def _render(record: Record, chat: Chat, tokenizer: Tokenizer, *, ask: bool) -> s
     return str(text)
 
 
-def _special_ids(tokenizer: Tokenizer) -> set[int]:
+def special_ids(tokenizer: Tokenizer) -> set[int]:
+    """Return the ids that stand for no text."""
     added = {n for n, token in tokenizer.added_tokens_decoder.items() if token.special}
     return added | set(tokenizer.all_special_ids)

@@ -77,7 +77,7 @@ class Bucket:
             "bucket": self.label,
             "positions": self.positions,
             "kl_mean": self.kl.value,
-            "kl_interval": _pair(self.kl),
+            "kl_interval": interval_json(self.kl),
         }
 
 
@@ -115,12 +115,12 @@ class Fidelity:
         """Return JSON values under the names of docs/report.schema.json."""
         return {
             "kl_mean": self.kl.value,
-            "kl_interval": _pair(self.kl),
+            "kl_interval": interval_json(self.kl),
             "kl_tails": self.kl_tails.as_dict(),
             "top1_agreement": self.top1.value,
-            "top1_interval": _pair(self.top1),
+            "top1_interval": interval_json(self.top1),
             "perplexity": self.perplexity.value,
-            "perplexity_interval": _pair(self.perplexity),
+            "perplexity_interval": interval_json(self.perplexity),
             "kl_by_position": [b.as_dict() for b in self.by_position],
             "kl_by_frequency": [b.as_dict() for b in self.by_frequency],
         }
@@ -146,9 +146,9 @@ class Prediction:
         )
         return {
             "top1_agreement": self.top1.value,
-            "top1_interval": _pair(self.top1),
+            "top1_interval": interval_json(self.top1),
             "perplexity": self.perplexity.value,
-            "perplexity_interval": _pair(self.perplexity),
+            "perplexity_interval": interval_json(self.perplexity),
             **dict.fromkeys(absent),
         }
 
@@ -169,9 +169,9 @@ class Difference:
         """Return JSON values."""
         return {
             "kl_mean": self.kl.value,
-            "kl_interval": _pair(self.kl),
+            "kl_interval": interval_json(self.kl),
             "top1_agreement": self.top1.value,
-            "top1_interval": _pair(self.top1),
+            "top1_interval": interval_json(self.top1),
             "confidence": self.confidence,
         }
 
@@ -236,7 +236,7 @@ def _heldout_dict(
     lost = (
         {}
         if lost_mass is None
-        else {"lost_mass": lost_mass.value, "lost_mass_interval": _pair(lost_mass)}
+        else {"lost_mass": lost_mass.value, "lost_mass_interval": interval_json(lost_mass)}
     )
     return {
         "documents": documents,
@@ -244,7 +244,7 @@ def _heldout_dict(
         "confidence": 1 - ALPHA,
         "teacher": {
             "perplexity": None if teacher is None else teacher.value,
-            "perplexity_interval": None if teacher is None else _pair(teacher),
+            "perplexity_interval": None if teacher is None else interval_json(teacher),
             **lost,
         },
         **{name: arm.as_dict() for name, arm in arms.items()},
@@ -422,6 +422,7 @@ def measure_fidelity(
     batch_tokens: int,
     progress: Progress,
     vocabulary: Vocabulary | None = None,
+    readings: Sequence[Document] | None = None,
 ) -> Heldout:
     """Measure how far each student is from the teacher on held-out documents.
 
@@ -441,6 +442,8 @@ def measure_fidelity(
         batch_tokens: Tokens a forward at the most, padding included; a longer document goes alone.
         progress: Hears of every batch, in documents.
         vocabulary: The tokens that all students have; None means all tokens.
+        readings: What the teacher reads instead of each document, as many loss positions in it; None means
+            the documents themselves.
 
     Raises:
         CorpusError: There is no loss position, or none whose next token the students have.
@@ -449,7 +452,8 @@ def measure_fidelity(
         StudentError: No student is given, a student's logits are not finite, or its logits are not a
             linear function of its hidden states.
     """
-    kept = [d for d in documents if d.positions]
+    read = [(d, r) for d, r in zip(documents, readings or documents, strict=True) if d.positions]
+    kept = [d for d, _ in read]
     if not kept:
         raise CorpusError(
             f"the held-out part has no loss position in {len(documents)} documents; "
@@ -457,27 +461,27 @@ def measure_fidelity(
         )
     if not students:
         raise StudentError("there is no student to measure; at least one is needed")
-    with _evaluating([teacher, *students.values()]):
+    with evaluating([teacher, *students.values()]):
         halves = {name: split(model) for name, model in students.items()}
         ours = split(teacher)
         _check_vocabularies(ours.head.weight.shape[0], halves, len(token_counts_V), vocabulary)
         numbering = _Numbering(vocabulary, ours.head.weight.device)
         reference = _Weights(ours, numbering)
-        said, readings = _read(reference, halves, kept, precision, batch_tokens, progress)
+        said, found = _read(reference, halves, read, precision, batch_tokens, progress)
     document_N = _document_of(kept)
     if not said.sayable_N.any():
         raise CorpusError(
             f"none of the {len(document_N)} held-out positions has a next token that the students have; "
             "raise student.vocabulary"
         )
-    lost = _cut(mean_by_document(said.lost_N, document_N), 0, 1) if numbering.trims else None
+    lost = within(mean_by_document(said.lost_N, document_N), 0, 1) if numbering.trims else None
     spoken_N = said.sayable_N
     return Heldout(
         documents=len(kept),
         positions=len(document_N),
         teacher_perplexity=_exp(mean_by_document(said.nll_N[spoken_N], document_N[spoken_N])),
-        arms=_fidelity(kept, readings, token_counts_V, spoken_N),
-        differences=_differences(readings, document_N, {n: r.kl_N for n, r in readings.items()}),
+        arms=_fidelity(kept, found, token_counts_V, spoken_N),
+        differences=_differences(found, document_N, {n: r.kl_N for n, r in found.items()}),
         lost_mass=lost,
     )
 
@@ -525,10 +529,11 @@ def measure_prediction(
     if not students:
         raise StudentError("there is no student to measure; at least one is needed")
     words = _Words(concatenate([t.targets for t in kept]), knowledge)
-    with _evaluating(list(students.values())):
+    with evaluating(list(students.values())):
         halves = {name: split(model) for name, model in students.items()}
         _check_vocabularies(len(token_counts_V), halves, len(token_counts_V), None)
-        said, readings = _read(words, halves, documents, precision, batch_tokens, progress)
+        read = [(d, d) for d in documents]
+        said, readings = _read(words, halves, read, precision, batch_tokens, progress)
     nll_N, document_N = words.realised_nll(documents), _document_of(documents)
     return Predicted(
         documents=len(documents),
@@ -548,7 +553,8 @@ def measure_prediction(
 
 
 @contextmanager
-def _evaluating(models: Sequence[nn.Module]) -> Generator[None]:
+def evaluating(models: Sequence[nn.Module]) -> Generator[None]:
+    """Put models into evaluation mode for a block."""
     training = [m.training for m in models]
     for model in models:
         model.eval()
@@ -577,11 +583,12 @@ def _check_vocabularies(
 def _read(
     teacher: _Reference,
     students: Mapping[str, Halves],
-    documents: Sequence[Document],
+    read: Sequence[tuple[Document, Document]],
     precision: Precision,
     batch_tokens: int,
     progress: Progress,
 ) -> tuple[_TeacherReadings, dict[str, _Readings]]:
+    documents = [d for d, _ in read]
     starts = np.concatenate([[0], np.cumsum([d.positions for d in documents])])
     total = int(starts[-1])
     said = _TeacherReadings(np.zeros(total), np.zeros(total), np.ones(total, np.bool_))
@@ -592,9 +599,7 @@ def _read(
     progress.begin("evaluate", len(documents), "documents")
     for batch in _batches(documents, batch_tokens):
         where = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in batch])
-        _read_batch(
-            teacher, students, [documents[i] for i in batch], precision, where, said, readings
-        )
+        _read_batch(teacher, students, [read[i] for i in batch], precision, where, said, readings)
         _check_finite([documents[i] for i in batch], where, said.nll_N, readings)
         progress.advance(len(batch))
     progress.end(f"{total} positions")
@@ -617,7 +622,7 @@ def _batches(documents: Sequence[Document], batch_tokens: int) -> Iterator[list[
 def _read_batch(
     teacher: _Reference,
     students: Mapping[str, Halves],
-    documents: Sequence[Document],
+    read: Sequence[tuple[Document, Document]],
     precision: Precision,
     where: Ints,
     said: _TeacherReadings,
@@ -625,17 +630,14 @@ def _read_batch(
 ) -> None:
     """Fill the places `where` of the readings from one batch."""
     device = next(iter(students.values())).head.weight.device
-    tokens_BT, real_BT, loss_BT = (x.to(device) for x in _right_padded(documents))
+    documents, heard = zip(*read, strict=True)
+    tokens_BT, _, loss_BT = (x.to(device) for x in _right_padded(documents))
     next_N = tokens_BT[:, 1:][loss_BT[:, :-1]]
+    ours = [x.to(device) for x in _right_padded([teacher.read(d) for d in documents])]
+    theirs = (x.to(device) for x in _right_padded(heard))
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        teacher.listen(tokens_BT, real_BT, loss_BT)
-        tokens_BT, real_BT, loss_BT = (
-            x.to(device) for x in _right_padded([teacher.read(d) for d in documents])
-        )
-        hidden = {
-            name: half.hidden(tokens_BT, attention_mask=real_BT)[loss_BT]
-            for name, half in students.items()
-        }
+        teacher.listen(*theirs)
+        hidden = {name: _hidden_at_loss(half, ours) for name, half in students.items()}
         for tile in torch.arange(len(next_N), device=device).split(_HEAD_ROWS):
             places = where[tile.cpu().numpy()]
             next_n = next_N[tile]
@@ -652,6 +654,11 @@ def _read_batch(
                     arm.kl_N[places] = known.kl(q_log).cpu().numpy()
                 arm.agrees_N[places] = (q_log.argmax(-1) == known.top_n).cpu().numpy()
                 arm.nll_N[places] = _nll(q_log, known.next_n.clamp(min=0))
+
+
+def _hidden_at_loss(half: Halves, padded: Sequence[Tensor]) -> Tensor:
+    tokens_BT, real_BT, loss_BT = padded
+    return half.hidden(tokens_BT, attention_mask=real_BT)[loss_BT]
 
 
 def _right_padded(documents: Sequence[Document]) -> tuple[Tensor, Tensor, Tensor]:
@@ -722,7 +729,7 @@ def _fidelity(
         name: Fidelity(
             kl=mean_by_document(arm.kl_N, document_N),
             kl_tails=_tails(arm.kl_N),
-            top1=_cut(mean_by_document(arm.agrees_N, document_N), 0, 1),
+            top1=within(mean_by_document(arm.agrees_N, document_N), 0, 1),
             perplexity=perplexity(arm.nll_N),
             by_position=_buckets(positions, arm.kl_N, document_N),
             by_frequency=_buckets(frequencies, arm.kl_N, document_N),
@@ -734,7 +741,7 @@ def _fidelity(
 def _prediction(readings: Mapping[str, _Readings], document_N: Ints) -> dict[str, Prediction]:
     return {
         name: Prediction(
-            top1=_cut(mean_by_document(arm.agrees_N, document_N), 0, 1),
+            top1=within(mean_by_document(arm.agrees_N, document_N), 0, 1),
             perplexity=_exp(mean_by_document(arm.nll_N, document_N)),
         )
         for name, arm in readings.items()
@@ -754,14 +761,25 @@ def mean_by_document(
         confidence: Of the two-sided interval, in (0, 1).
     """
     counts_D = np.bincount(document_N)
-    totals_D = np.bincount(document_N, weights=value_N)[counts_D > 0]
-    counts_D = counts_D[counts_D > 0]
-    clusters, positions = len(counts_D), counts_D.sum()
-    mean = float(totals_D.sum() / positions)
+    totals_D = np.bincount(document_N, weights=value_N).astype(np.float64)
+    return ratio_of_totals(totals_D, counts_D, confidence)
+
+
+def ratio_of_totals(total_D: Doubles, size_D: Ints, confidence: float = 1 - ALPHA) -> Estimate:
+    """Return sum(total) / sum(size) over documents, with its interval; documents of size 0 do not count.
+
+    Args:
+        total_D: What was summed in each document.
+        size_D: Over how much: positions, or bytes.
+        confidence: Of the two-sided interval, in (0, 1).
+    """
+    total_D, size_D = total_D[size_D > 0], size_D[size_D > 0]
+    clusters, size = len(size_D), size_D.sum()
+    mean = float(total_D.sum() / size)
     if clusters < 2:
         return Estimate(mean, None)
-    squares = float(np.square(totals_D - mean * counts_D).sum())
-    error = math.sqrt(clusters / (clusters - 1) * squares) / float(positions)
+    squares = float(np.square(total_D - mean * size_D).sum())
+    error = math.sqrt(clusters / (clusters - 1) * squares) / float(size)
     half = float(stdtrit(clusters - 1, (1 + confidence) / 2)) * error
     return Estimate(mean, (mean - half, mean + half))
 
@@ -835,7 +853,7 @@ def _tails(kl_N: Doubles) -> Tails:
     return Tails(p50, p90, p99, largest)
 
 
-def _cut(estimate: Estimate, low: float, high: float) -> Estimate:
+def within(estimate: Estimate, low: float, high: float) -> Estimate:
     """Cut an interval to the range that the quantity can have."""
     if estimate.interval is None:
         return estimate
@@ -852,5 +870,6 @@ def _exp(estimate: Estimate) -> Estimate:
     return Estimate(math.exp(estimate.value), interval)
 
 
-def _pair(estimate: Estimate) -> list[float] | None:
+def interval_json(estimate: Estimate) -> list[float] | None:
+    """Return an interval as JSON values."""
     return None if estimate.interval is None else list(estimate.interval)

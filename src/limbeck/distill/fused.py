@@ -16,7 +16,7 @@ from limbeck.distill.losses import LOG_FLOOR
 from limbeck.distill.objective import LossSpec, check_tail
 from limbeck.distill.sparse_loss import loss_and_gradient, sparse_loss
 from limbeck.distill.tiles import tiled_loss
-from limbeck.distill.torch_targets import TorchTargets, cut, realised
+from limbeck.distill.torch_targets import Members, TorchTargets, cut, realised
 from limbeck.errors import LossError
 
 
@@ -98,9 +98,10 @@ def _check_fit(targets: TorchTargets, *, positions: int, vocabulary: int) -> Non
             f"the targets cover {len(targets)} positions and the student's states {positions}; "
             "they must be the same positions"
         )
-    if not len(targets.ids_E):
+    ids = targets.ids_E if targets.members is None else targets.members.ids_M
+    if not len(ids):
         return
-    low, high = (int(bound) for bound in targets.ids_E.aminmax())
+    low, high = (int(bound) for bound in ids.aminmax())
     if low < 0 or high >= vocabulary:
         raise LossError(
             f"the targets hold token ids from {low} to {high}; "
@@ -117,14 +118,16 @@ def _differentiate(share: _Share, z_NV: Tensor, start: int, *, gradient: bool) -
     if share.temperature != 1:
         z_NV.div_(share.temperature)
     z_NV.sub_(z_NV.amax(-1, keepdim=True))
-    z_of_entries = [z_NV[tile.row_E, tile.ids_E] for tile in tiles]
-    total_N, tail_N = _exponentiate(z_NV, tiles)
+    tokens = [_tokens_of(tile, z_NV) for tile in tiles]
+    z_of_tokens = [z_NV[rows, ids] for rows, ids in tokens]
+    total_N, tail_N = _exponentiate(z_NV, tiles, tokens)
     log_total_N = total_N.log()
     log_q_tail_N = (tail_N.log() - log_total_N).clamp(min=LOG_FLOOR)
     loss = total_N.new_zeros(())
     coefficient_N = torch.zeros_like(total_N)
-    corrections: list[tuple[TorchTargets, Tensor]] = []
-    for claim, tile, z_E in zip(share.claims, tiles, z_of_entries, strict=True):
+    corrections: list[tuple[tuple[Tensor, Tensor], Tensor]] = []
+    for claim, tile, own, z_M in zip(share.claims, tiles, tokens, z_of_tokens, strict=True):
+        z_E = _summed(tile.members, z_M)
         log_q_E = z_E - log_total_N[tile.row_E]
         if not gradient:
             loss += claim.weight * sparse_loss(claim.spec, tile, log_q_E, log_q_tail_N).sum()
@@ -133,25 +136,64 @@ def _differentiate(share: _Share, z_NV: Tensor, start: int, *, gradient: bool) -
         factor = claim.weight / share.temperature
         loss += claim.weight * loss_N.sum()
         coefficient_N += factor * by_logits.coefficient_N
-        corrections.append((tile, factor * by_logits.correction_E))
+        corrections.append((own, factor * _shared(tile.members, z_M, z_E, by_logits.correction_E)))
     if gradient:
         z_NV.mul_((coefficient_N / total_N).unsqueeze(-1))
-    for tile, correction_E in corrections:
-        z_NV.index_put_((tile.row_E, tile.ids_E), correction_E, accumulate=True)
+    for own, correction_M in corrections:
+        z_NV.index_put_(own, correction_M, accumulate=True)
     return loss
 
 
-def _exponentiate(z_NV: Tensor, tiles: Sequence[TorchTargets]) -> tuple[Tensor, Tensor]:
+def _tokens_of(tile: TorchTargets, z_NV: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (position, id) of the tokens that a tile's entries are made of."""
+    if tile.members is not None:
+        return tile.row_E[tile.members.entry_M], tile.members.ids_M
+    if tile.ranked and len(tile.ids_E):
+        ranking_NK = z_NV.topk(int(tile.ids_E.max()) + 1).indices
+        return tile.row_E, ranking_NK[tile.row_E, tile.ids_E]
+    return tile.row_E, tile.ids_E
+
+
+def _summed(members: Members | None, z_M: Tensor) -> Tensor:
+    """Return log(sum of exp(z)) over the tokens of each entry."""
+    if members is None:
+        return z_M
+    entries = len(members.offsets_E1) - 1
+    top_E = z_M.new_full((entries,), -torch.inf).scatter_reduce(0, members.entry_M, z_M, "amax")
+    sum_E = z_M.new_zeros(entries).index_add(
+        0, members.entry_M, (z_M - top_E[members.entry_M]).exp()
+    )
+    return top_E + sum_E.log()
+
+
+def _shared(members: Members | None, z_M: Tensor, z_E: Tensor, correction_E: Tensor) -> Tensor:
+    """Deal an entry's correction out to its tokens by their shares: d log Q / d z_j = q_j / Q - q_j."""
+    if members is None:
+        return correction_E
+    return (z_M - z_E[members.entry_M]).exp() * correction_E[members.entry_M]
+
+
+def _exponentiate(
+    z_NV: Tensor, tiles: Sequence[TorchTargets], tokens: Sequence[tuple[Tensor, Tensor]]
+) -> tuple[Tensor, Tensor]:
     """Replace z by exp(z) in place; return each row's sum, and its sum outside the head.
 
     The tail is summed by itself: 1 minus the head's probabilities would cancel where the tail is
     small.
     """
-    row_H = torch.cat([tile.row_E[tile.is_head_E] for tile in tiles])
-    ids_H = torch.cat([tile.ids_E[tile.is_head_E] for tile in tiles])
+    heads = [_in_head(tile) for tile in tiles]
+    row_H, ids_H = (
+        torch.cat([own[kept] for own, kept in zip(column, heads, strict=True)])
+        for column in zip(*tokens, strict=True)
+    )
     z_NV.exp_()
     head_H = z_NV[row_H, ids_H]
     z_NV.index_put_((row_H, ids_H), z_NV.new_zeros(()))
     tail_N = z_NV.sum(-1)
     z_NV.index_put_((row_H, ids_H), head_H)
     return tail_N.index_add(0, row_H, head_H), tail_N
+
+
+def _in_head(tile: TorchTargets) -> Tensor:
+    """Tell of each of a tile's tokens whether it belongs to the head."""
+    return tile.is_head_E if tile.members is None else tile.is_head_E[tile.members.entry_M]

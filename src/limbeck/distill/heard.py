@@ -61,8 +61,8 @@ class Hearing:
     max_length: int
     """Tokens of prompt and answer at the most."""
     seed: int
-    vocabulary: Spelling | None = None
-    """Needed for answers with probabilities."""
+    spelling: Spelling | None = None
+    """What the student's tokens spell; needed for answers with probabilities."""
     counts: Counts = field(default_factory=Counts)
 
 
@@ -118,15 +118,15 @@ def hear_choices(prompt: Prompt, completion: Completion, hearing: Hearing) -> Ta
         TokenizerMismatchError: A token that was written is none of the student's, or the tokens are not the text.
         TeacherError: What is stated are no probabilities.
     """
-    vocabulary = hearing.vocabulary
-    if vocabulary is None or completion.choices is None:
+    spelling = hearing.spelling
+    if spelling is None or completion.choices is None:
         raise TeacherError("an answer without probabilities was taken for one with them")
     choices = list(completion.choices)
     ended = completion.finish == "stop"
     _check_bytes(choices, completion)
-    ids = [_own_id(choice, vocabulary) for choice in choices]
+    ids = [_own_id(choice, spelling) for choice in choices]
     named = [_named(choice, number, hearing) for choice, number in zip(choices, ids, strict=True)]
-    if ended and not (ids and ids[-1] in vocabulary.special):
+    if ended and not (ids and ids[-1] in spelling.literals):
         end = _end(ended, hearing)
         ids += end
         named += [()] * len(end)
@@ -142,7 +142,7 @@ def hear_scores(document: Document, completion: Completion, hearing: Hearing) ->
         TokenizerMismatchError: The server's ids stand for other text than the student's.
         TeacherError: A place lacks the token that stands there, or what is stated are no probabilities.
     """
-    if hearing.vocabulary is None or completion.prompt is None:
+    if hearing.spelling is None or completion.prompt is None:
         raise TeacherError("a reply without scores was taken for one with them")
     named: list[Named] = []
     for place in np.flatnonzero(document.loss_T):
@@ -154,7 +154,7 @@ def hear_scores(document: Document, completion: Completion, hearing: Hearing) ->
                 "is that the server's own id for it?"
             )
         for number, _, text in scores:
-            _check_same_text(number, text, hearing.vocabulary)
+            _check_same_text(number, text, hearing.spelling)
         named.append(_probabilities({n: math.exp(p) for n, p, _ in scores}, realised, hearing.spec))
     return Taught(document, _targets(document, named, hearing))
 
@@ -193,8 +193,8 @@ def _start(data: bytes) -> str:
     return repr(data[:40].decode(errors="replace"))
 
 
-def _own_id(choice: Choice, vocabulary: Spelling) -> int:
-    number = vocabulary.id_of.get(choice.token)
+def _own_id(choice: Choice, spelling: Spelling) -> int:
+    number = spelling.id_of.get(choice.token)
     if number is None:
         raise TokenizerMismatchError(
             f"the API wrote the token {_start(choice.token)}, which the student's vocabulary lacks: its tokens and the "
@@ -205,11 +205,11 @@ def _own_id(choice: Choice, vocabulary: Spelling) -> int:
 
 
 def _named(choice: Choice, realised: int, hearing: Hearing) -> Named:
-    if hearing.vocabulary is None:
+    if hearing.spelling is None:
         return ()
     stated: dict[int, float] = {}
     for token, logprob in choice.top:
-        number = hearing.vocabulary.id_of.get(token)
+        number = hearing.spelling.id_of.get(token)
         if number is None:
             hearing.counts.foreign_tokens += 1
         else:
@@ -235,9 +235,9 @@ def _probabilities(stated: Mapping[int, float], realised: int, spec: StoreSpec) 
     return [(number, p * scale) for number, p in kept]
 
 
-def _check_same_text(number: int, text: str, vocabulary: Spelling) -> None:
-    ours = vocabulary.bytes_of.get(number)
-    if ours is not None and (number in vocabulary.special or "\ufffd" in text or not text):
+def _check_same_text(number: int, text: str, spelling: Spelling) -> None:
+    ours = spelling.bytes_of(number)
+    if ours is not None and (number in spelling.literals or "\ufffd" in text or not text):
         return  # parts of characters and special tokens have no text of their own
     if ours is None or ours.decode(errors="replace").strip() != text.strip():
         raise TokenizerMismatchError(

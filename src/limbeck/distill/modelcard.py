@@ -164,19 +164,26 @@ _HELDOUT_COLUMNS = (
     ("top1_agreement", "top-1 agreement"),
     ("perplexity", "perplexity"),
 )
+_ACROSS_COLUMNS = (
+    ("label_kl", "label KL from the teacher (nats)"),
+    ("label_agreement", "label agreement"),
+    ("bits_per_byte", "bits per byte"),
+)
+"""In their place between tokenizers, where figures per token are not defined."""
 
 
 def _figures(report: Mapping[str, Any]) -> str:
     heldout: Mapping[str, Any] = report.get("heldout") or {}
+    columns = _ACROSS_COLUMNS if "across" in heldout else _HELDOUT_COLUMNS
     rows = [
-        [label, *(_number(heldout[key].get(column)) for column, _ in _HELDOUT_COLUMNS)]
+        [label, *(_number(heldout[key].get(column)) for column, _ in columns)]
         for key, label in _HELDOUT_ROWS
         if heldout.get(key)
     ]
     lines: list[str] = []
     if rows:
-        head = ["On held-out text", *(title for _, title in _HELDOUT_COLUMNS)]
-        rule = ["---", *("---:" for _ in _HELDOUT_COLUMNS)]
+        head = ["On held-out text", *(title for _, title in columns)]
+        rule = ["---", *("---:" for _ in columns)]
         lines += [f"| {' | '.join(row)} |" for row in (head, rule, *rows)]
     speed: Mapping[str, Any] = report.get("speed_ratio") or {}
     if "median" in speed:

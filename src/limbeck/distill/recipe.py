@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from limbeck.address import check_address
 from limbeck.artefact import sha256_json
+from limbeck.distill.apart import check_apart
 from limbeck.distill.reach import check_extra, check_reached, check_remote
 from limbeck.errors import RecipeError
 
@@ -119,6 +120,15 @@ class ApiRecipe(_Section):
         return self
 
 
+class MessageRecipe(_Section):
+    """A turn that the teacher reads before every conversation and the student never sees."""
+
+    role: Literal["user", "assistant"]
+    """Who speaks; a system turn is `teacher.system`."""
+    content: Annotated[str, Field(min_length=1)]
+    """What is said."""
+
+
 class TeacherRecipe(_Section):
     """The larger model."""
 
@@ -126,6 +136,12 @@ class TeacherRecipe(_Section):
     """A folder, `hf:org/name`, `packaged:smollm2-135m-instruct`, or `openai:NAME` behind an API."""
     dtype: Dtype = "bfloat16"
     """Number format of the teacher's weights while it is asked."""
+    system: Annotated[str, Field(min_length=1)] | None = None
+    """A system prompt that the teacher reads and the student never sees (prompt distillation)."""
+    system_file: str | None = None
+    """The same from a text file, relative to the recipe's folder."""
+    prefix_messages: tuple[MessageRecipe, ...] = ()
+    """Example turns for the teacher alone, ending with an answer; they follow the system prompt."""
     terms: TermsRecipe = TermsRecipe()
     api: ApiRecipe | None = None
 
@@ -138,6 +154,22 @@ class TeacherRecipe(_Section):
     def is_remote(self) -> bool:
         """Whether the teacher is behind an API, so that its weights are not here."""
         return self.api is not None
+
+    @property
+    def has_prefix(self) -> bool:
+        """Whether the teacher reads something that the student does not."""
+        return bool(self.system or self.system_file or self.prefix_messages)
+
+    @model_validator(mode="after")
+    def _one_prefix(self) -> "TeacherRecipe":
+        if self.system is not None and self.system_file is not None:
+            raise ValueError("has system and system_file; give one of them")
+        roles = [m.role for m in self.prefix_messages]
+        if roles and roles[-1] != "assistant":
+            raise ValueError(
+                f"has prefix_messages that end with a turn of the {roles[-1]}; examples end with an answer"
+            )
+        return self
 
 
 class CorpusRecipe(_Section):
@@ -264,6 +296,14 @@ class FilterRecipe(_Section):
         return self
 
 
+class AlignRecipe(_Section):
+    """How a student with another tokenizer learns; absent, teacher and student must share one."""
+
+    method: Literal["chunks", "uld"] = "chunks"
+    """`chunks` compares probabilities of the byte strings that both vocabularies hold, aligned by bytes;
+    `uld` compares sorted probabilities where spans coincide, and does not see which token is meant."""
+
+
 class CaptureRecipe(_Section):
     """How much of the teacher's distribution is kept."""
 
@@ -326,6 +366,8 @@ class StudentRecipe(_Section):
     folder: str | None = None
     """The model to start from, for init = "folder": a `transformers` folder, or any other name that
     `teacher.model` takes; the teacher's own name fine-tunes the teacher."""
+    tokenizer: str | None = None
+    """A folder with another tokenizer, for init = "scratch" with `[align]`."""
     layers: Positive | None = None
     """Layers to keep (prune) or to make (scratch)."""
     layer_choice: Literal["importance", "even"] = "importance"
@@ -348,6 +390,8 @@ class StudentRecipe(_Section):
             raise ValueError('with init = "folder" needs folder')
         if self.init != "folder" and self.folder is not None:
             raise ValueError(f'has folder, which goes with init = "folder", not "{self.init}"')
+        if self.tokenizer is not None and self.init != "scratch":
+            raise ValueError(f'tokenizer goes with init = "scratch", got init = "{self.init}"')
         if self.init == "prune" and self.layers is None and self.intermediate is None:
             raise ValueError('init = "prune" needs layers, intermediate or both')
         if self.config and self.init != "scratch":
@@ -479,6 +523,7 @@ class Recipe(_Section):
     corpus: CorpusRecipe
     generate: GenerateRecipe | None = None
     filter: FilterRecipe | None = None
+    align: AlignRecipe | None = None
     capture: CaptureRecipe = CaptureRecipe()
     student: StudentRecipe
     loss: LossRecipe = LossRecipe()
@@ -578,6 +623,44 @@ class Recipe(_Section):
         check_remote(self)
         return self
 
+    @model_validator(mode="after")
+    def _reads_apart(self) -> "Recipe":
+        check_apart(self)
+        return self
+
+    @model_validator(mode="after")
+    def _can_align(self) -> "Recipe":
+        if self.align is None:
+            if self.student.tokenizer is not None:
+                raise ValueError('has student.tokenizer, which needs [align] method = "chunks"')
+            return self
+        needed: dict[str, tuple[object, object]] = {
+            "capture.temperature": (self.capture.temperature, 1.0),
+            "loss.temperature": (self.loss.temperature, 1.0),
+            "train.positions": (self.train.positions, 1.0),
+        }
+        if self.align.method == "uld":
+            needed |= {
+                "loss.kind": (self.loss.kind, "total_variation"),
+                "loss.coarse_tail": (self.loss.coarse_tail, True),
+            }
+        for key, (have, need) in needed.items():
+            if have != need:
+                raise ValueError(f"needs {key} = {_toml(need)} with [align], got {_toml(have)}")
+        if self.align.method == "uld" and self.loss.cross_entropy == 0:
+            raise ValueError(
+                "needs loss.cross_entropy above 0 with align.method = uld, for sorted probabilities do not "
+                "say which token is meant"
+            )
+        if self.student.init == "prune":
+            raise ValueError(
+                'has [align] and student.init = "prune", which keeps the teacher\'s tokenizer; '
+                'use init = "folder", or "scratch" with student.tokenizer'
+            )
+        if self.student.init == "scratch" and self.student.tokenizer is None:
+            raise ValueError('needs student.tokenizer for [align] with student.init = "scratch"')
+        return self
+
     def as_json(self) -> dict[str, Any]:
         """Return the recipe as JSON values, defaults written out."""
         return self.model_dump(mode="json", by_alias=True)
@@ -661,6 +744,10 @@ def _override(raw: dict[str, Any], override: str) -> None:
             raise RecipeError(f"--set {override!r}: {section} is a value, not a section")
         target = below
     target[last] = _toml_value(text.strip())
+
+
+def _toml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _toml_value(text: str) -> Any:

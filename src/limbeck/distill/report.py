@@ -40,6 +40,7 @@ _COUNTS = {
     "too_long": "Dropped: longer than the maximal length",
     "too_short": "Dropped: without a token to predict",
     "inseparable": "Dropped: answer not separable from the turn's header",
+    "unaligned": "Dropped: not spelt alike by both tokenizers",
     "records": "Kept before tokenising",
     "answers_ignored": "Answers set aside, for the teacher writes its own",
     "cut": "Texts cut into pieces",
@@ -99,6 +100,80 @@ class Seconds:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A held-out figure of every arm."""
+
+    key: str
+    interval: str
+    title: str
+    short: str
+    teacher: str | None
+    """What stands for the teacher; None where it has a figure of its own."""
+    write: Callable[[float, Sequence[float] | None], str]
+    is_bound: bool = False
+    """Whether it is at most the figure that it stands for."""
+
+    @property
+    def bound(self) -> str:
+        """What precedes the interval of a bound."""
+        return "at least, " if self.is_bound else ""
+
+    def of(self, arm: Figures, *, interval: bool = True) -> str:
+        """Write an arm's figure, or a dash where there is none."""
+        value = arm[self.key]
+        return "–" if value is None else self.write(value, arm[self.interval] if interval else None)
+
+
+def measures(heldout: Figures) -> tuple[Measure, ...]:
+    """Return what a report's arms are measured by: per token, or across tokenizers by labels and bytes."""
+    knowledge = heldout.get("knowledge", "distribution")
+    bound, here = knowledge == "likely_tokens", knowledge == "distribution"
+    least = ", at least" if bound else ""
+    if "across" in heldout:
+        return (
+            Measure(
+                "label_kl", "label_kl_interval", "Label KL, nats", "label KL, nats", "0", number
+            ),
+            Measure(
+                "label_agreement",
+                "label_agreement_interval",
+                "Label agreement",
+                "label agreement",
+                "100%",
+                percent,
+            ),
+            Measure(
+                "bits_per_byte",
+                "bits_per_byte_interval",
+                "Bits per byte",
+                "bits per byte",
+                None,
+                number,
+            ),
+        )
+    return (
+        Measure(
+            "kl_mean",
+            "kl_interval",
+            f"KL from teacher, nats{least}",
+            f"KL, nats{least}",
+            "0" if here else "–",
+            number,
+            bound,
+        ),
+        Measure(
+            "top1_agreement",
+            "top1_interval",
+            "Top-1 agreement",
+            "top-1 agreement",
+            "100%" if here else "–",
+            percent,
+        ),
+        Measure("perplexity", "perplexity_interval", "Perplexity", "perplexity", None, number),
+    )
+
+
 def build_report(
     *,
     recipe: Recipe,
@@ -121,6 +196,7 @@ def build_report(
     api: Figures | None = None,
     sifted: Figures | None = None,
     judge: Figures | None = None,
+    alignment: Figures | None = None,
 ) -> dict[str, Any]:
     """Put a run's figures into the form of docs/report.schema.json, with the sentences they support.
 
@@ -145,10 +221,12 @@ def build_report(
         api: What was asked of a teacher behind an API, and what it took.
         sifted: Answers, kept and rejected, where a filter chose among them.
         judge: What was asked of a judge, likewise.
+        alignment: How spans of teacher and student lie beside each other; None where they share a tokenizer.
     """
     differences = {n: heldout["differences"][n] for n in ARMS if n in heldout["differences"]}
     heldout = {**heldout, "differences": differences}
-    verdicts = {name: _verdict(figures) for name, figures in differences.items()}
+    judged, *_ = measures(heldout)
+    verdicts = {name: _verdict(figures, judged) for name, figures in differences.items()}
     report = {
         "format": FORMAT,
         "name": recipe.name,
@@ -174,6 +252,8 @@ def build_report(
         **({} if on_policy is None else {"on_policy": dict(on_policy)}),
         **{n: dict(v) for n, v in (("api", api), ("filter", sifted), ("judge", judge)) if v},
     }
+    if alignment is not None:
+        report["alignment"] = dict(alignment)
     unmeasured = _unmeasured(report)
     report |= {"unmeasured": unmeasured} if unmeasured else {}
     return report | {"headline": headline(report)}
@@ -256,9 +336,8 @@ def headline(report: Figures) -> list[str]:
     for name in ("cross_entropy", "undistilled"):
         if name in report["verdicts"]:
             difference = heldout["differences"][name]
-            what = "bounded KL" if heldout.get("differences_of") == "bounded_kl" else "KL"
             verdict = report["verdicts"][name]["verdict"]
-            sentences.append(_comparison(_other(name, report), verdict, difference, what))
+            sentences.append(_comparison(_other(name, report), verdict, difference, heldout))
         else:
             sentences.append(f"Not compared with {_OTHERS[name]}: that arm was not made.")
     return [*sentences, *report["loss"]["notes"]]
@@ -269,14 +348,41 @@ def _about_one_here(report: Figures) -> list[str]:
     heldout, parameters, speed = report["heldout"], report["parameters"], report["speed_ratio"]
     student = heldout["student"]
     share = parameters["student"] / parameters["teacher"]
+    cost = (
+        f"with {share:.0%} of its parameters at {speed['median']:.2f} times its generation speed "
+        f"[{speed['low']:.2f}, {speed['high']:.2f}]"
+    )
+    measured = _found_across if "across" in heldout else _found_per_token
+    return measured(heldout, student, cost)
+
+
+def _found_per_token(heldout: Figures, student: Figures, cost: str) -> list[str]:
     return [
         f"Names the teacher's first choice at {percent(student['top1_agreement'], student['top1_interval'])} "
-        f"of held-out positions, with {share:.0%} of its parameters at {speed['median']:.2f} times its "
-        f"generation speed [{speed['low']:.2f}, {speed['high']:.2f}].",
+        f"of held-out positions, {cost}.",
         f"Lies {number(student['kl_mean'], student['kl_interval'])} nats from the teacher (mean KL over "
         f"{heldout['positions']:,} positions of {heldout['documents']:,} documents); perplexity "
         f"{number(student['perplexity'])} against the teacher's {number(heldout['teacher']['perplexity'])}.",
     ]
+
+
+def _found_across(heldout: Figures, student: Figures, cost: str) -> list[str]:
+    across = heldout["across"]
+    return [
+        f"Finds the teacher's label likeliest at {_with_interval(percent, student, 'label_agreement')} of the "
+        f"held-out positions where their tokens coincide, {cost}.",
+        f"Needs {_with_interval(number, student, 'bits_per_byte')} bits per byte of held-out text, the teacher "
+        f"{number(heldout['teacher']['bits_per_byte'])}; over labels that both vocabularies share it lies "
+        f"{_with_interval(number, student, 'label_kl')} nats from the teacher ({across['coincident']:,} of "
+        f"{heldout['positions']:,} positions, {heldout['documents']:,} documents).",
+        f"{across['undefined']}.",
+    ]
+
+
+def _with_interval(
+    write: Callable[[float, Sequence[float] | None], str], figures: Figures, key: str
+) -> str:
+    return write(figures[key], figures[f"{key}_interval"])
 
 
 def _about_remote(report: Figures) -> list[str]:
@@ -312,39 +418,43 @@ def _other(name: str, report: Figures) -> str:
     return _OTHERS[name]
 
 
-def _comparison(other: str, verdict: Verdict, difference: Figures, what: str) -> str:
+def _comparison(other: str, verdict: Verdict, difference: Figures, heldout: Figures) -> str:
     words = {
         "better": "Nearer to the teacher than",
         "worse": "Farther from the teacher than",
         "undecided": "Not told apart from",
     }
+    judged, agreement, _ = measures(heldout)
+    bounded = heldout.get("differences_of") == "bounded_kl"
+    what = "label KL" if "across" in heldout else "bounded KL" if bounded else "KL"
     return (
         f"{words[verdict]} {other}: {what} differs by "
-        f"{number(difference['kl_mean'], difference['kl_interval'], sign=True)} nats, agreement by "
-        f"{points(difference['top1_agreement'], difference['top1_interval'])}."
+        f"{number(difference[judged.key], difference[judged.interval], sign=True)} nats, agreement by "
+        f"{points(difference[agreement.key], difference[agreement.interval])}."
     )
 
 
-def _verdict(difference: Figures) -> dict[str, str]:
-    """Judge a paired difference by its KL interval alone, which was fixed beforehand."""
-    interval = difference["kl_interval"]
+def _verdict(difference: Figures, judged: Measure) -> dict[str, str]:
+    """Judge a paired difference by the interval of one measure alone, which was fixed beforehand."""
+    interval = difference[judged.interval]
     confidence = f"{difference['confidence']:.4g}"
+    what = "KL" if judged.key == "kl_mean" else "label KL"
     if interval is None:
         return {"verdict": "undecided", "because": "fewer than two documents give no interval"}
     low, high = interval
     if high < 0:
         return {
             "verdict": "better",
-            "because": f"the {confidence} interval of the KL difference is below 0",
+            "because": f"the {confidence} interval of the {what} difference is below 0",
         }
     if low > 0:
         return {
             "verdict": "worse",
-            "because": f"the {confidence} interval of the KL difference is above 0",
+            "because": f"the {confidence} interval of the {what} difference is above 0",
         }
     return {
         "verdict": "undecided",
-        "because": f"the {confidence} interval of the KL difference holds 0",
+        "because": f"the {confidence} interval of the {what} difference holds 0",
     }
 
 
@@ -361,27 +471,22 @@ def summary_table(report: Figures) -> Table:
         pad_edge=False,
     )
     table.add_column("")
-    for column in (_kl_title(heldout), "top-1 agreement", "perplexity"):
-        table.add_column(column, justify="right")
-    teacher = heldout["teacher"]
+    columns = measures(heldout)
+    for measure in columns:
+        table.add_column(measure.short, justify="right")
     if heldout.get("knowledge", "distribution") == "distribution":
-        table.add_row("Teacher", "0", "100%", number(teacher["perplexity"]))
+        teacher = heldout["teacher"]
+        table.add_row("Teacher", *(m.teacher or m.of(teacher, interval=False) for m in columns))
     for name, label in ARMS.items():
         if name in heldout:
             arm = heldout[name]
             table.add_row(
                 label,
-                "–" if arm["kl_mean"] is None else number(arm["kl_mean"], arm["kl_interval"]),
-                percent(arm["top1_agreement"], arm["top1_interval"]),
-                number(arm["perplexity"]),
+                *(m.of(arm) for m in columns[:2]),
+                columns[2].of(arm, interval=False),
                 style="bold" if name == "student" else None,
             )
     return table
-
-
-def _kl_title(heldout: Figures) -> str:
-    bound = heldout.get("knowledge") == "likely_tokens"
-    return "KL, nats, at least" if bound else "KL, nats"
 
 
 def _running_costs(report: Figures) -> str:
@@ -448,6 +553,7 @@ def render_html(report: Figures) -> str:
         arms={name: label for name, label in ARMS.items() if name in heldout},
         labels={"teacher": "Teacher", **ARMS},
         marks=_MARKS,
+        measures=measures(heldout),
         tiles=_tiles(report),
         figures=_drawings(report),
         costs=_costs(report),
@@ -459,7 +565,6 @@ def render_html(report: Figures) -> str:
         signed=_signed,
         interval_of=_interval_of,
         knowledge=heldout.get("knowledge", "distribution"),
-        kl_title=_kl_title(heldout),
         asked=_asked_lines(report),
         because=report.get("unmeasured", {}),
     )
@@ -468,22 +573,16 @@ def render_html(report: Figures) -> str:
 def _tiles(report: Figures) -> list[dict[str, str]]:
     student, parameters = report["heldout"]["student"], report["parameters"]
     speed, store, seconds = report["speed_ratio"], report["store"], report["seconds"]
-    bound = "at least, " if report["heldout"].get("knowledge") == "likely_tokens" else ""
-    key, what = (
-        ("perplexity", "perplexity on the teacher's text")
-        if student["kl_mean"] is None
-        else ("kl_mean", "nats from the teacher")
-    )
-    interval = student[f"{key.removesuffix('_mean')}_interval"]
-    nearness = (number(student[key]), what, bound + _interval_of(number, student[key], interval))
     rate = report["speed"]["student_tokens_per_s"]
     tiles = (
-        (
-            percent(student["top1_agreement"]),
-            "top-1 agreement",
-            _interval_of(percent, student["top1_agreement"], student["top1_interval"]),
+        *(
+            (
+                m.write(student[m.key], None),
+                what,
+                m.bound + _interval_of(m.write, student[m.key], student[m.interval]),
+            )
+            for m, what in _shown_first(report["heldout"])
         ),
-        nearness,
         (number(rate["median"]), "tokens per second", f"[{rate['low']:.1f}, {rate['high']:.1f}]")
         if speed is None
         else (
@@ -510,6 +609,15 @@ def _tiles(report: Figures) -> list[dict[str, str]]:
         ),
     )
     return [{"figure": a, "what": b, "beside": c} for a, b, c in tiles]
+
+
+def _shown_first(heldout: Figures) -> tuple[tuple[Measure, str], ...]:
+    judged, agreement, likelihood = measures(heldout)
+    if "across" in heldout:
+        return (agreement, "label agreement"), (judged, "nats from the teacher over labels")
+    if heldout["student"][judged.key] is None:
+        return (agreement, "top-1 agreement"), (likelihood, "perplexity on the teacher's text")
+    return (agreement, "top-1 agreement"), (judged, "nats from the teacher")
 
 
 def _drawings(report: Figures) -> list[dict[str, Any]]:
@@ -621,6 +729,22 @@ def _costs(report: Figures) -> list[dict[str, str]]:
             "interval": "",
         },
     ]
+    if "prompt_tokens" in speed:
+        theirs, ours = speed["prompt_tokens"]["teacher"], speed["prompt_tokens"]["student"]
+        rows.append(_cost_row("Prompt tokens of the timed requests, mean", theirs, ours))
+    if "cost_ratio_cached_prompt" in speed:
+        rows.append(
+            {
+                "what": "Time per token where the teacher keeps its prompt's beginning in a cache",
+                "teacher": "1",
+                "student": f"{speed['cost_ratio_cached_prompt']:.2f}",
+                "ratio": f"{speed['cost_ratio_cached_prompt']:.2f}",
+                "interval": "",
+            }
+        )
+    if "bytes_per_token" in speed:
+        theirs, ours = speed["bytes_per_token"]["teacher"], speed["bytes_per_token"]["student"]
+        rows.append(_cost_row("Bytes of text a token; ratios of time count text", theirs, ours))
     for key, what in _SIZES.items():
         ours, theirs = student[key], teacher[key]
         rows.append(
@@ -654,6 +778,16 @@ def _costs_alone(report: Figures) -> list[dict[str, str]]:
         {"what": what, "teacher": "–", "student": figure, "ratio": "–", "interval": ""}
         for what, figure in figures.items()
     ]
+
+
+def _cost_row(what: str, teacher: float, student: float) -> dict[str, str]:
+    return {
+        "what": what,
+        "teacher": number(teacher),
+        "student": number(student),
+        "ratio": f"{student / teacher:.2f}",
+        "interval": "",
+    }
 
 
 def _count_rows(corpus: Mapping[str, int]) -> list[dict[str, str]]:

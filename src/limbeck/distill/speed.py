@@ -2,14 +2,15 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from limbeck.distill.beginning import Beginning
 from limbeck.distill.vocabulary import Vocabulary
 from limbeck.errors import RunError
 from limbeck.progress import Progress
@@ -30,6 +31,10 @@ class Spread:
         """Return JSON values."""
         return {"median": self.median, "low": self.low, "high": self.high}
 
+    def scaled(self, factor: float) -> "Spread":
+        """Return the same in another unit."""
+        return Spread(self.median * factor, self.low * factor, self.high * factor)
+
 
 @dataclass(frozen=True, slots=True)
 class Speed:
@@ -44,22 +49,49 @@ class Speed:
     rounds: int
     tokens: int
     """Tokens written in each timed generation."""
+    prompt_tokens: tuple[float, float]
+    """Mean tokens of the timed prompts: the teacher's, the student's."""
+    cached_ratio: Spread | None = None
+    """Student over a teacher that has the beginning of its prompts in its cache; None where it was not timed."""
+    bytes_per_token: tuple[float, float] | None = None
+    """Mean bytes of a token, teacher and student; None where they share a tokenizer."""
 
     @property
     def cost_ratio(self) -> float:
-        """Seconds per token of the student over the teacher's: the share of the bill on one machine."""
+        """Seconds per token of the student over the teacher's: the share of the bill on one machine.
+
+        Reading the prompt counts, so (seconds to read the student's prompt and write n tokens) over (seconds to
+        read the teacher's and write n tokens).
+        """
         return 1 / self.ratio.median
+
+    def per_byte(self, teacher: float, student: float) -> "Speed":
+        """Return the speed with ratios of text, not of tokens, from the bytes that a token of each holds."""
+        scale = student / teacher
+        cached = self.cached_ratio
+        return replace(
+            self,
+            ratio=self.ratio.scaled(scale),
+            cached_ratio=None if cached is None else cached.scaled(scale),
+            bytes_per_token=(teacher, student),
+        )
 
     def as_dict(self) -> dict[str, object]:
         """Return JSON values."""
-        return {
+        values: dict[str, object] = {
             "ratio": self.ratio.as_dict(),
             "teacher_tokens_per_s": self.teacher.as_dict(),
             "student_tokens_per_s": self.student.as_dict(),
             "rounds": self.rounds,
             "tokens_per_round": self.tokens,
             "cost_ratio": self.cost_ratio,
+            "prompt_tokens": _both(self.prompt_tokens),
         }
+        if self.cached_ratio is not None:
+            values["cost_ratio_cached_prompt"] = 1 / self.cached_ratio.median
+        if self.bytes_per_token is not None:
+            values["bytes_per_token"] = _both(self.bytes_per_token)
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +127,8 @@ def measure_speed(
     clock: Callable[[], float] = time.perf_counter,
     progress: Progress,
     vocabulary: Vocabulary | None = None,
+    teacher_prompts: Sequence[Sequence[int]] | None = None,
+    beginning: Beginning | None = None,
 ) -> Speed:
     """Time greedy generation of both models, interleaved, so that a noisy machine disturbs both alike.
 
@@ -110,6 +144,9 @@ def measure_speed(
         clock: Returns seconds; only differences are used.
         progress: Hears of every round.
         vocabulary: The tokens that the student has; None means the teacher's.
+        teacher_prompts: What the teacher reads instead, prompt by prompt; None means the same.
+        beginning: What all of the teacher's prompts begin with, kept in its cache; it is then timed with and
+            without.
 
     Raises:
         RunError: There is no prompt, or a prompt without tokens, or nothing to generate.
@@ -118,25 +155,40 @@ def measure_speed(
         raise RunError("timing needs at least one prompt, each with at least one token")
     if tokens < 1 or rounds < 1:
         raise RunError(f"timing needs tokens and rounds of at least 1, got {tokens} and {rounds}")
-    models = {"teacher": teacher.eval(), "student": student.eval()}
-    read = {"teacher": prompts, "student": prompts}
-    if vocabulary is not None:
-        read["student"] = [vocabulary.spell(prompt) for prompt in prompts]
+    theirs = prompts if teacher_prompts is None else teacher_prompts
+    ours = prompts if vocabulary is None else [vocabulary.spell(prompt) for prompt in prompts]
+    runs: dict[str, Callable[[int], object]] = {
+        "teacher": lambda n: write_greedily(teacher, theirs[n], tokens),
+        "student": lambda n: write_greedily(student, ours[n], tokens),
+    }
+    if beginning is not None:
+        known = len(beginning)
+        runs["cached"] = lambda n: write_greedily(
+            teacher, theirs[n][known:], tokens, beginning.cache(1)
+        )
+    for model in (teacher, student):
+        model.eval()
     progress.begin("time", rounds, "rounds")
-    for name, model in models.items():
-        write_greedily(model, read[name][0], tokens)
-    rates: dict[str, list[float]] = {"teacher": [], "student": []}
+    for run in runs.values():
+        run(0)
+    rates: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(rounds):
-        order = ("teacher", "student") if turn % 2 == 0 else ("student", "teacher")
-        for name in order:
+        for name in list(runs)[:: 1 if turn % 2 == 0 else -1]:
             start = clock()
-            write_greedily(models[name], read[name][turn % len(prompts)], tokens)
+            runs[name](turn % len(prompts))
             rates[name].append(tokens / (clock() - start))
         progress.advance(1, f"{rates['student'][-1] / rates['teacher'][-1]:.2f}x")
-    ratios = [s / t for s, t in zip(rates["student"], rates["teacher"], strict=True)]
-    progress.end(f"{median(ratios):.2f}x")
+    ratio, *cached = [_ratio(rates["student"], rates[n]) for n in runs if n != "student"]
+    progress.end(f"{ratio.median:.2f}x")
+    timed = [turn % len(prompts) for turn in range(rounds)]
     return Speed(
-        _spread(rates["teacher"]), _spread(rates["student"]), _spread(ratios), rounds, tokens
+        teacher=_spread(rates["teacher"]),
+        student=_spread(rates["student"]),
+        ratio=ratio,
+        rounds=rounds,
+        tokens=tokens,
+        prompt_tokens=(fmean(len(theirs[n]) for n in timed), fmean(len(ours[n]) for n in timed)),
+        cached_ratio=cached[0] if cached else None,
     )
 
 
@@ -168,10 +220,12 @@ def measure_alone(
 
 
 @torch.inference_mode()
-def write_greedily(model: Any, prompt: Sequence[int], tokens: int) -> list[int]:
-    """Return the `tokens` most likely next tokens, one by one, with a key-value cache and no stop token."""
+def write_greedily(model: Any, prompt: Sequence[int], tokens: int, cache: Any = None) -> list[int]:
+    """Return the `tokens` most likely next tokens, one by one, with a key-value cache and no stop token.
+
+    `cache` holds what was read before the prompt.
+    """
     inputs_BT = _row(model, prompt)
-    cache: Any = None
     written: list[int] = []
     for _ in range(tokens):
         reply = model(inputs_BT, past_key_values=cache, use_cache=True, logits_to_keep=1)
@@ -207,6 +261,14 @@ def measure_footprint(model: Any, folder: Path | None) -> Footprint:
 def _row(model: Any, tokens: Sequence[int]) -> Tensor:
     device = next(model.parameters()).device
     return torch.tensor([list(tokens)], device=device)
+
+
+def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
+    return _spread([a / b for a, b in zip(ours, theirs, strict=True)])
+
+
+def _both(pair: tuple[float, float]) -> dict[str, float]:
+    return {"teacher": pair[0], "student": pair[1]}
 
 
 def _spread(values: Sequence[float]) -> Spread:

@@ -63,7 +63,7 @@ class Student:
     model: Any
     """A `transformers.PreTrainedModel` in float32 and evaluation mode."""
     tokenizer: Any
-    """The teacher's tokenizer, or one of some of its tokens."""
+    """The teacher's tokenizer, one of some of its tokens, or the student's own with `[align]`."""
     record: BuildRecord
 
 
@@ -76,6 +76,7 @@ def build_student(
     folder_model: LocalModel | None = None,
     vocabulary: Vocabulary | None = None,
     stands_in: bool = False,
+    tokenizer: Any = None,
 ) -> Student:
     """Build the student that a recipe asks for; the teacher stays as it is.
 
@@ -90,6 +91,7 @@ def build_student(
         folder_model: The loaded `recipe.folder`, for init = "folder".
         vocabulary: The tokens to keep, of `trim.decide`; None keeps all.
         stands_in: Whether `teacher` is not the teacher but stands in for one behind an API.
+        tokenizer: The student's own, with `[align]`; None means the teacher's.
 
     Raises:
         RecipeError: A size or a configuration key that cannot be.
@@ -102,11 +104,11 @@ def build_student(
         case "folder":
             if folder_model is None:
                 raise StudentError(f"student folder {recipe.folder} was not loaded")
-            model, facts = _from_folder(teacher, folder_model)
+            model, facts = _from_folder(teacher, folder_model, aligned=tokenizer is not None)
         case "scratch":
-            model, facts = _from_scratch(recipe, teacher, seed)
+            model, facts = _from_scratch(recipe, teacher, seed, tokenizer)
     model = model.float().eval().requires_grad_(True)
-    tokenizer = teacher.tokenizer
+    tokenizer = teacher.tokenizer if tokenizer is None else tokenizer
     if vocabulary is not None:
         tokenizer = trim(model, tokenizer, vocabulary)
         facts["vocabulary"] = len(vocabulary)
@@ -120,9 +122,15 @@ def build_student(
 
 
 def check_student(
-    recipe: StudentRecipe, teacher: LocalModel, folder_model: LocalModel | None
+    recipe: StudentRecipe,
+    teacher: LocalModel,
+    folder_model: LocalModel | None,
+    *,
+    aligned: bool = False,
 ) -> None:
     """Refuse a student that cannot be built, before anything costly is done for it.
+
+    With `aligned` it may have another tokenizer.
 
     Raises:
         RecipeError: A size or a configuration key that cannot be.
@@ -138,7 +146,7 @@ def check_student(
                 width = teacher.model.config.intermediate_size
                 prune.choose_neurons(torch.zeros(width), recipe.intermediate)
         case "folder":
-            if folder_model is not None:
+            if folder_model is not None and not aligned:
                 _check_tokenizer(teacher, folder_model)
         case "scratch":
             scratch_config(teacher.model.config, _overrides(recipe))
@@ -199,9 +207,13 @@ def _pruned(
     return model, facts
 
 
-def _from_folder(teacher: LocalModel, given: LocalModel) -> tuple[Any, dict[str, Any]]:
-    _check_tokenizer(teacher, given)
+def _from_folder(
+    teacher: LocalModel, given: LocalModel, *, aligned: bool
+) -> tuple[Any, dict[str, Any]]:
     model = copy.deepcopy(given.model)
+    if aligned:
+        return model, {}
+    _check_tokenizer(teacher, given)
     rows = teacher.model.get_input_embeddings().num_embeddings
     notes = _match_rows(model, rows, tokens=len(teacher.tokenizer), name=given.name)
     return model, {"notes": notes}
@@ -214,7 +226,7 @@ def _check_tokenizer(teacher: LocalModel, given: LocalModel) -> None:
         f"student {given.name} and teacher {teacher.name} turn text into different tokens "
         f"(tokenizers {given.tokenizer_sha256[:12]} and {teacher.tokenizer_sha256[:12]}, "
         f"{len(given.tokenizer)} and {len(teacher.tokenizer)} tokens); "
-        "choose a student with the teacher's tokenizer"
+        'choose a student with the teacher\'s tokenizer, or set [align] method = "chunks"'
     )
 
 
@@ -247,17 +259,25 @@ def _match_rows(model: Any, rows: int, *, tokens: int, name: str) -> tuple[str, 
 
 
 def _from_scratch(
-    recipe: StudentRecipe, teacher: LocalModel, seed: int
+    recipe: StudentRecipe, teacher: LocalModel, seed: int, tokenizer: Any
 ) -> tuple[Any, dict[str, Any]]:
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
     config = scratch_config(teacher.model.config, _overrides(recipe))
+    names = ("bos_token_id", "eos_token_id", "pad_token_id")
+    if tokenizer is not None:
+        config.vocab_size = len(tokenizer)
+        for name in names:
+            setattr(config, name, getattr(tokenizer, name))
     try:
         with _private_randomness(seed):
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     except (ValueError, TypeError, RuntimeError, KeyError, ZeroDivisionError) as error:
         raise RecipeError(f"student.config makes no model: {_line(error)}") from error
-    model.generation_config = copy.deepcopy(teacher.model.generation_config)
+    if tokenizer is None:
+        model.generation_config = copy.deepcopy(teacher.model.generation_config)
+    else:
+        model.generation_config = GenerationConfig(**{n: getattr(config, n) for n in names})
     return model, {}
 
 

@@ -10,6 +10,21 @@ from limbeck.distill.targets import SparseTargets
 
 
 @dataclass(frozen=True, slots=True)
+class Members:
+    """The student's tokens whose probabilities add up to each entry's, where an entry is not one token.
+
+    Within a position no token belongs to two entries of its head.
+    """
+
+    offsets_E1: Tensor
+    """int64 on the CPU, E + 1 ascending offsets into the members; no entry is without any."""
+    entry_M: Tensor
+    """int64, entry of each member."""
+    ids_M: Tensor
+    """int64, token ids."""
+
+
+@dataclass(frozen=True, slots=True)
 class TorchTargets:
     """The tensors of a `SparseTargets`, with the position of every entry spelt out.
 
@@ -30,6 +45,10 @@ class TorchTargets:
     """float32, probability outside the head."""
     entropy_N: Tensor
     """float32, nats."""
+    members: Members | None = None
+    """What each entry is made of; None where `ids_E` are the student's tokens themselves."""
+    ranked: bool = False
+    """True where `ids_E` are ranks: 0 is whichever token the student finds likeliest."""
 
     def __len__(self) -> int:
         """Return N, the number of positions."""
@@ -64,6 +83,17 @@ def cut(targets: TorchTargets, start: int, stop: int) -> TorchTargets:
         is_head_E=targets.is_head_E[first:last],
         tail_N=targets.tail_N[start:stop],
         entropy_N=targets.entropy_N[start:stop],
+        members=None if targets.members is None else _cut_members(targets.members, first, last),
+        ranked=targets.ranked,
+    )
+
+
+def _cut_members(members: Members, first: int, last: int) -> Members:
+    start, stop = int(members.offsets_E1[first]), int(members.offsets_E1[last])
+    return Members(
+        offsets_E1=members.offsets_E1[first : last + 1] - start,
+        entry_M=members.entry_M[start:stop] - first,
+        ids_M=members.ids_M[start:stop],
     )
 
 

@@ -17,6 +17,7 @@ from limbeck.artefact import write_text
 from limbeck.distill import checkpoint
 from limbeck.distill.forward import split
 from limbeck.distill.fused import fused_sparse_loss
+from limbeck.distill.grouped import Grouping
 from limbeck.distill.objective import LossSpec
 from limbeck.distill.packing import Batch, Row, assemble, attention_mask, pack, rows_for_epoch
 from limbeck.distill.positions import (
@@ -119,6 +120,7 @@ def train(
     seed: int,
     resume: bool,
     progress: Progress,
+    grouping: Grouping | None = None,
 ) -> Trained:
     """Train `model` in place and return what was done; the same inputs give the same weights to the bit.
 
@@ -137,6 +139,7 @@ def train(
         seed: Decides packing and order.
         resume: Go on from the newest checkpoint in `folder`.
         progress: Hears of every step.
+        grouping: What targets over labels are made of; None where they are over the model's own tokens.
 
     Raises:
         RecipeError: The step's rows cannot be shared by so many processes.
@@ -174,7 +177,8 @@ def train(
         loss = torch.zeros((), device=team.device)
         for number, part in enumerate(parts, start=1):
             batch = assemble(part.rows, documents, recipe.row_length, pad_id=0).to(team.device)
-            targets = targets_of(taught, batch, team.device) if spec.needs_targets else None
+            needed = spec.needs_targets
+            targets = targets_of(taught, batch, team.device, grouping) if needed else None
             batch, targets = narrow(batch, targets, part.kept_M)
             torch.manual_seed(noise_seed(seed, step, part.number))
             last = number == len(parts)
@@ -316,11 +320,17 @@ def noise_seed(seed: int, step: int, part: int) -> int:
     return int(np.random.SeedSequence((seed, step, part)).generate_state(1, np.uint64)[0] >> 1)
 
 
-def targets_of(taught: Sequence[Taught], batch: Batch, device: torch.device) -> TorchTargets:
-    """Return what the teacher said at the batch's loss positions, from the store."""
-    return TorchTargets.from_numpy(
-        concatenate([taught[i].targets for i in batch.documents]), device
-    )
+def targets_of(
+    taught: Sequence[Taught],
+    batch: Batch,
+    device: torch.device,
+    grouping: Grouping | None = None,
+) -> TorchTargets:
+    """Return what the teacher said at the batch's loss positions, from the store; `grouping` is that of `train`."""
+    targets = concatenate([taught[i].targets for i in batch.documents])
+    if grouping is None:
+        return TorchTargets.from_numpy(targets, device)
+    return grouping(targets, batch.next_N.cpu().numpy().astype(np.int32), device)
 
 
 def precision_context(

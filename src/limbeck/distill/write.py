@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limbeck.distill.beginning import Beginning
 from limbeck.distill.cache import growing_cache
 from limbeck.distill.targets import Ids
 
@@ -42,7 +43,11 @@ class Sampling:
 
 @torch.inference_mode()
 def draw_answers(
-    model: Any, prompts: Sequence[Ids], sampling: Sampling, generator: torch.Generator
+    model: Any,
+    prompts: Sequence[Ids],
+    sampling: Sampling,
+    generator: torch.Generator,
+    beginning: Beginning | None = None,
 ) -> Iterator[Drawn]:
     """Yield one token of every unfinished answer at a time.
 
@@ -51,14 +56,17 @@ def draw_answers(
         prompts: Their tokens, each at least one; read as one batch, padded on the left.
         sampling: How.
         generator: On the CPU. It draws one number for every row and token; the caller may draw in between.
+        beginning: What the model has read before each of the prompts.
     """
     device = model.device
     ends_E = torch.tensor(sorted(sampling.ends), dtype=torch.long, device=device)
-    tokens_BT, real_BT = (x.to(device) for x in _left_padded(prompts))
+    tokens_BT, real_BT = (x.to(device) for x in _left_padded(prompts, len(beginning or ())))
     row_B = torch.arange(len(prompts), device=device)
     writing_B = torch.ones_like(row_B, dtype=torch.bool)
     cache = growing_cache(model.config)
-    positions_BT = (real_BT.cumsum(-1) - 1).clamp(min=0)
+    if beginning is not None:
+        beginning.fill(cache, len(prompts))
+    positions_BT = (real_BT.cumsum(-1) - 1).clamp(min=0)[:, -tokens_BT.shape[1] :]
     for _ in range(sampling.max_new_tokens):
         reply = model(
             tokens_BT,
@@ -95,13 +103,15 @@ def write_answers(
     return answers
 
 
-def _left_padded(prompts: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+def _left_padded(prompts: Sequence[Ids], known: int) -> tuple[Tensor, Tensor]:
+    """Return tokens [B, T] and the attention mask [B, known + T], after `known` tokens read before."""
     width = max(map(len, prompts))
     tokens_BT = torch.zeros(len(prompts), width, dtype=torch.long, device="cpu")
-    real_BT = torch.zeros(len(prompts), width, dtype=torch.long, device="cpu")
+    real_BT = torch.ones(len(prompts), known + width, dtype=torch.long, device="cpu")
     for row, prompt_T in enumerate(prompts):
-        tokens_BT[row, width - len(prompt_T) :] = torch.from_numpy(prompt_T).long()
-        real_BT[row, width - len(prompt_T) :] = 1
+        start = width - len(prompt_T)
+        tokens_BT[row, start:] = torch.from_numpy(prompt_T).long()
+        real_BT[row, known : known + start] = 0
     return tokens_BT, real_BT
 
 
