@@ -41,7 +41,7 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(PIP) install -c constraints.txt --group dev -e '.[distill,datasets,lora,gguf,onnx,llamacpp,ray,validate,api]'
+	$(PIP) install -c constraints.txt --group dev -e '.[distill,datasets,lora,gguf,onnx,llamacpp,ray,validate,api,guard,postgres,redis,otel,trace]'
 	@touch $@
 
 # What benchmarks/ measures Limbeck against lives in environments of its own, versions pinned.

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from limbeck.commands import guard, trace
 from limbeck.errors import LimbeckError, RecipeError, TrainingError
 from limbeck.launch import leads
 from limbeck.progress import Progress, Silent
@@ -29,6 +30,8 @@ store_app = typer.Typer(help="Look into a store of teacher targets.", no_args_is
 app.add_typer(store_app, name="store")
 tasks_app = typer.Typer(help="Look at the tasks that validate scores on.", no_args_is_help=True)
 app.add_typer(tasks_app, name="tasks")
+app.add_typer(guard.app, name="guard")
+app.add_typer(trace.app, name="trace")
 
 RunFolder = Annotated[Path, typer.Argument(help="A folder that distill wrote.")]
 StoreFolder = Annotated[Path, typer.Argument(help="A store's folder, such as RUN/store.")]

@@ -18,6 +18,10 @@ LimbeckError                 one clear sentence for the user; the CLI prints it 
 ├── TaskError                a test set that is missing, empty or malformed; names the line
 ├── ScoringError             a model that cannot be scored as a task asks
 ├── JudgeError               a judge that cannot be named, or answers that cannot be compared
+├── GuardError               a gateway, policy or traffic log that cannot be used; names the key or line
+│   └── AccountError         an account, key, organisation, plan or use that is unknown or not allowed
+├── LedgerError              a record, proof, key or bundle that is missing, foreign or does not verify
+├── TraceError               coins, a suspect or a reference that an audit cannot use
 └── MissingDependencyError   an optional package; names the install command
 """
 
@@ -100,6 +104,22 @@ class ScoringError(LimbeckError):
 
 class JudgeError(LimbeckError):
     """A judge that cannot be named, or answers that cannot be compared."""
+
+
+class GuardError(LimbeckError):
+    """A gateway's setting, a policy or a traffic log that cannot be used."""
+
+
+class AccountError(GuardError):
+    """An account, key, organisation, plan or declared use that is unknown, or that may not do what was asked."""
+
+
+class LedgerError(LimbeckError):
+    """A record, proof, key or bundle that is missing, foreign, or does not verify."""
+
+
+class TraceError(LimbeckError):
+    """Coins, a suspect or a reference that an audit cannot use."""
 
 
 class MissingDependencyError(LimbeckError):

@@ -1,0 +1,1 @@
+"""Groups of subcommands, one file a group; like `cli`, they parse, call and print."""

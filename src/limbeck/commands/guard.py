@@ -1,0 +1,8 @@
+"""`limbeck guard …`: serve a model behind the gateway, keep its accounts, read its evidence."""
+
+import typer
+
+app = typer.Typer(
+    help="Serve a model behind a gateway that hardens it against distillation.",
+    no_args_is_help=True,
+)

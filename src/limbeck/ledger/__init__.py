@@ -1,0 +1,1 @@
+"""An append-only record whose every rewriting shows: Merkle tree, signed checkpoints, bundles."""
