@@ -35,7 +35,7 @@ _QUESTIONS = (
     "Write a short email to a customer to say that the order of a tent is late.",
     "Write a short email to a new customer to say that the order of a blender will be refunded.",
 )
-_DEFAULT = ("gguf/bf16", "gguf/q8_0", "gguf/q5_1", "gguf/q4_0", "onnx", "onnx/int8")
+_DEFAULT = ("gguf/bf16", "gguf/q8_0", "gguf/q5_0", "gguf/q4_0", "onnx", "onnx/int8")
 _TOKENS = 48
 _ROUNDS = 5
 

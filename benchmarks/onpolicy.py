@@ -48,7 +48,7 @@ _MISSING = "no environment with TRL: run `make baselines`, or give --baselines P
 _NAMES = {"ours": "ours", "ahead": "ours, writing ahead", "trl": "TRL DistillationTrainer"}
 _CALIBRATION = 8
 _HELDOUT = 0.1
-_TEMPLATE = "Write a short {tone} email to {reader} to say that the order of a {product} {status}."
+_TEMPLATE = "Write a {tone} two-sentence product description of a {quality} {product} for {reader}."
 _TONES = {"tone": ("friendly", "formal", "warm", "matter-of-fact")}
 _SAME_LOSS = 0.3
 """Relative difference of two first losses that other draws of one student's text explain."""

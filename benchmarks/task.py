@@ -118,8 +118,8 @@ def _options() -> tuple[Plan, bool]:
     parser.add_argument("--train", type=int, help="utterances to train on; all, 160 with --quick")
     parser.add_argument("--exam", type=int, help="utterances to ask; all, or 32 with --quick")
     parser.add_argument("--seed", type=int, default=0)
-    for who in ("teacher", "student"):
-        parser.add_argument(f"--set-{who}", action="append", default=[], metavar="KEY=VALUE")
+    for flag in ("--set-teacher", "--set-student"):
+        parser.add_argument(flag, action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--prepare", action="store_true", help="write the corpus only")
     given = vars(parser.parse_args())
     for key, quick in (("train", 160), ("exam", 32)):

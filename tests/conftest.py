@@ -5,10 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
-
-settings.register_profile("patient", deadline=None)  # a busy machine is slow, not wrong
-settings.load_profile("patient")
+from hypothesis import HealthCheck, settings
 
 SENTENCES = (
     "The river runs past the mill and under the old stone bridge.",
@@ -43,6 +40,11 @@ PIECE_TEMPLATE = (
 VOCABULARY = 400
 START, END, UNKNOWN = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 PIECE_SPECIAL = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}
+
+
+# A busy machine must fail no test: how long an example takes is no law.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session", autouse=True)

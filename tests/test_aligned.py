@@ -16,7 +16,11 @@ import limbeck
 from limbeck.artefact import hash_tree, read_json
 from limbeck.distill.recipe import Recipe, parse_recipe
 from limbeck.distill.store import StoreReader, describe
+from limbeck.distillation import Distillation, distil
 from limbeck.errors import CorpusError, RecipeError, TeacherError, TokenizerMismatchError
+from limbeck.launch import Launch
+from limbeck.progress import Silent
+from limbeck.run import Run
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "report.schema.json"
 
@@ -217,17 +221,33 @@ def test_plain_text_and_a_student_from_scratch(
         corpus={"files": ["texts.jsonl"], "heldout_fraction": 0.3, "max_length": 64},
         student={"init": "scratch", "layers": 2, "tokenizer": str(student_folder)},
         evaluate__controls=False,
-        capture__workers=2,
+        capture__parts=2,
     )
     run = limbeck.distill(made, out=tmp_path / "run", base=base)
     report = read_json(run.path("report.json"))
     Draft202012Validator(read_json(SCHEMA)).validate(report)
+    assert describe(run.path("store"))["parts"] == 2
     assert report["corpus"]["cut"] > 0
     assert report["alignment"]["positions"]["end"] == 0
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(run.path("student"))
     tokenizer = transformers.AutoTokenizer.from_pretrained(run.path("student"))
     assert model.config.vocab_size == len(tokenizer)
     assert model.config.eos_token_id == tokenizer.eos_token_id
+
+
+@pytest.mark.slow
+def test_workers_side_by_side_capture_every_pair_once(
+    finished: Path, tiny_teacher_folder: Path, student_folder: Path, base: Path, tmp_path: Path
+) -> None:
+    made = recipe(tiny_teacher_folder, student_folder, capture__workers=2)
+    for step in ("corpus", "terms", "capture"):
+        limbeck.distill(made, out=tmp_path / "run", base=base, only=step)
+    keys = [
+        sorted(t.document.key for t in StoreReader(folder / "store").documents())
+        for folder in (finished, tmp_path / "run")
+    ]
+    assert keys[0] == keys[1]
+    assert describe(tmp_path / "run" / "store")["parts"] == 2
 
 
 def test_sorted_probabilities_train_beside_cross_entropy(
@@ -317,3 +337,34 @@ def test_what_cannot_be_aligned_is_refused_before_capture(
     with pytest.raises(CorpusError, match=r"nothing is left .*9 .*not spelt"):
         limbeck.distill(recipe(teacher, student), out=tmp_path / "e", base=tmp_path)
     assert not list(tmp_path.glob("*/store"))
+
+
+def test_another_tokenizer_is_trained_in_one_process(
+    tiny_teacher_folder: Path, student_folder: Path, base: Path, tmp_path: Path
+) -> None:
+    made = recipe(tiny_teacher_folder, student_folder)
+    run = Run(tmp_path / "run", made.as_json())
+    flow = Distillation(
+        made, run, base, resume=False, progress=Silent(), launch=Launch(rank=0, size=2)
+    )
+    with pytest.raises(RecipeError, match=r"\[align\] trains in one process, and 2 were launched"):
+        distil(flow, None)
+
+
+def test_adapters_learn_across_tokenizers(
+    tiny_teacher_folder: Path, student_folder: Path, base: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("peft")
+    made = recipe(
+        tiny_teacher_folder,
+        student_folder,
+        student__lora={"rank": 2},
+        train__learning_rate=2e-2,
+        evaluate__controls=False,
+    )
+    run = limbeck.distill(made, out=tmp_path / "run", base=base)
+    assert run.path("adapter").is_dir()
+    report = read_json(run.path("report.json"))
+    Draft202012Validator(read_json(SCHEMA)).validate(report)
+    curve = report["curves"]["student"]
+    assert curve[-1]["loss"] < curve[0]["loss"]

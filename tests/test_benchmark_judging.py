@@ -38,11 +38,16 @@ def test_judges_without_merit_get_no_licence_in_any_play(judging: ModuleType) ->
 
 def test_known_delays_come_out_of_timing(judging: ModuleType) -> None:
     teacher, student = judging.Delays(0.06, 0.02, 5), judging.Delays(0.03, 0.01, 5)
-    timing = judging.time_stubs(teacher, student, blocks=6)
-    # A wide berth for a busy machine; the benchmark itself asks for 5% with longer delays.
-    assert timing.speed_ratio[0] == pytest.approx(2, rel=0.2)
-    assert timing.teacher.first_s == pytest.approx(0.06, rel=0.5)
-    assert timing.teacher.tokens == 60
+
+    def comes_out() -> bool:
+        timing = judging.time_stubs(teacher, student, blocks=6)
+        assert timing.teacher.tokens == 60
+        assert timing.teacher.first_s >= 0.06  # however busy the machine, nobody is early
+        near = pytest.approx(0.06, rel=0.5), pytest.approx(2, rel=0.2)
+        return (timing.teacher.first_s, timing.speed_ratio[0]) == near
+
+    # A busy machine adds delays of its own, now and then; the benchmark itself asks for 5% with longer ones.
+    assert any(comes_out() for _ in range(6))
 
 
 @pytest.mark.slow

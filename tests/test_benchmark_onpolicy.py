@@ -74,10 +74,10 @@ def test_too_many_prompts_are_refused_in_one_sentence(tiny_teacher_folder: Path)
     done = subprocess.run(
         [
             *(sys.executable, script, "--quick", "--teacher", str(tiny_teacher_folder)),
-            *("--layers", "2", "--train-prompts", "5000"),
+            *("--layers", "2", "--train-prompts", "6400"),
         ],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 1
-    assert "5008 to be trained on" in done.stderr
+    assert "6408 to be trained on" in done.stderr

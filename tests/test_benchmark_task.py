@@ -172,7 +172,7 @@ def measured(
 ) -> Callable[..., tuple[dict[str, Any], str]]:
     """Run the command line on small things; return its last line and all that it printed."""
     small = ["train.precision=no", "train.epochs=0.5", "evaluate.documents=2"]
-    smaller = [*small, "student.layers=2", "corpus.heldout_fraction=0.1"]
+    smaller = [*small, "student.layers=2", "student.intermediate=96", "corpus.heldout_fraction=0.1"]
     line = [
         *("task.py", "--quick", "--seed", "3", "--data", str(data), "--work", str(tmp_path)),
         *("--teacher", str(tiny_teacher_folder)),

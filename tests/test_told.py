@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 
 import limbeck
 from limbeck.artefact import hash_tree, read_json
+from limbeck.cluster import Cluster
 from limbeck.distill.recipe import Recipe, parse_recipe
 from limbeck.distill.store import StoreReader, describe
 from limbeck.errors import CorpusError, RecipeError
@@ -175,3 +176,37 @@ def test_plain_text_has_no_place_for_a_prompt(tiny_teacher_folder: Path, tmp_pat
     )
     with pytest.raises(CorpusError, match="is plain text, before which no teacher"):
         limbeck.distill(made, out=tmp_path / "run", base=tmp_path)
+
+
+def test_several_answers_to_a_prompt_are_told_the_same(
+    finished: Path, tiny_teacher_folder: Path, tmp_path: Path
+) -> None:
+    made = recipe(tiny_teacher_folder, generate__samples=2, evaluate__controls=False)
+    run = limbeck.distill(made, out=tmp_path / "run")
+    once, twice = (describe(folder / "store")["documents"] for folder in (finished, run.folder))
+    assert twice == 2 * once
+    report = read_json(run.path("report.json"))
+    Draft202012Validator(read_json(SCHEMA)).validate(report)
+    tokens = report["speed"]["prompt_tokens"]
+    assert tokens["teacher"] > tokens["student"]
+
+
+def test_adapters_learn_from_a_teacher_with_a_prompt(
+    tiny_teacher_folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("peft")
+    made = recipe(tiny_teacher_folder, student__lora={"rank": 2}, evaluate__controls=False)
+    run = limbeck.distill(made, out=tmp_path / "run")
+    assert run.path("adapter").is_dir()
+    Draft202012Validator(read_json(SCHEMA)).validate(read_json(run.path("report.json")))
+
+
+def test_what_starts_a_run_must_go_with_a_prompt(tiny_teacher_folder: Path, tmp_path: Path) -> None:
+    made = recipe(tiny_teacher_folder)
+    with pytest.raises(RecipeError, match=r"verifier .* a prompt for the teacher alone; leave one"):
+        limbeck.distill(made, out=tmp_path / "run", verify=lambda _: True)
+    with pytest.raises(
+        RecipeError, match=r"leave --ray out of a run with a prompt for the teacher"
+    ):
+        limbeck.distill(made, out=tmp_path / "run", cluster=Cluster("local", None))
+    assert not (tmp_path / "run" / "store").exists()

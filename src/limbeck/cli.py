@@ -257,7 +257,7 @@ def export(
     quantise: Annotated[
         str | None,
         typer.Option(
-            help="Number format of the weights: gguf f32, bf16, f16, q8_0, q5_1, q4_0; onnx int8; "
+            help="Number format of the weights: gguf f32, bf16, f16, q8_0, q5_0, q4_0; onnx int8; "
             "safetensors float32, bfloat16, float16. [default: as they are]"
         ),
     ] = None,

@@ -1133,7 +1133,9 @@ def _teacher_prompts(flow: Distillation, documents: list[Document]) -> list[list
 
 def _write(local: LocalModel, prompt: list[int], recipe: Recipe) -> list[int]:
     """Write an answer up to the end of the turn: drawn as the run's own text was, else the likeliest one."""
-    temperature = recipe.generate.temperature if recipe.generate else None
+    generate = recipe.generate
+    temperature = generate.temperature if generate else None
+    longest = min(_SAMPLE_TOKENS, generate.max_new_tokens) if generate else _SAMPLE_TOKENS
     tokens_BT = torch.tensor([prompt], device=local.model.device)
     with torch.inference_mode(), torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
@@ -1144,7 +1146,7 @@ def _write(local: LocalModel, prompt: list[int], recipe: Recipe) -> list[int]:
             temperature=temperature,
             top_p=None,
             top_k=0 if temperature is not None else None,
-            max_new_tokens=_SAMPLE_TOKENS,
+            max_new_tokens=longest,
             eos_token_id=sorted(end_tokens(local)) or None,
             pad_token_id=0,
         )

@@ -626,13 +626,13 @@ class Recipe(_Section):
         return self
 
     @model_validator(mode="after")
-    def _suits_an_api(self) -> "Recipe":
-        check_remote(self)
+    def _reads_apart(self) -> "Recipe":
+        check_apart(self)
         return self
 
     @model_validator(mode="after")
-    def _reads_apart(self) -> "Recipe":
-        check_apart(self)
+    def _suits_an_api(self) -> "Recipe":
+        check_remote(self)
         return self
 
     @model_validator(mode="after")

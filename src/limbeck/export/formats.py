@@ -9,7 +9,7 @@ Format = Literal["safetensors", "gguf", "onnx"]
 
 QUANTISATIONS: dict[Format, tuple[str, ...]] = {
     "safetensors": ("float32", "bfloat16", "float16"),
-    "gguf": ("f32", "bf16", "f16", "q8_0", "q5_1", "q4_0"),
+    "gguf": ("f32", "bf16", "f16", "q8_0", "q5_0", "q4_0"),
     "onnx": ("int8",),
 }
 """Number formats of the weights on request; without a request they keep their own, in ONNX float32."""

@@ -60,7 +60,7 @@ def write_gguf(local: LocalModel, path: Path, quantise: str | None) -> tuple[str
     Args:
         local: The model.
         path: The file.
-        quantise: `f32`, `bf16`, `f16`, `q8_0`, `q5_1` or `q4_0`; None keeps bfloat16 or float32.
+        quantise: `f32`, `bf16`, `f16`, `q8_0`, `q5_0` or `q4_0`; None keeps bfloat16 or float32.
 
     Returns:
         Sentences on tensors that were not quantised as asked.

@@ -4,8 +4,6 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
-from jsonschema import Draft202012Validator
-
 _ABSENT = object()
 
 
@@ -18,6 +16,10 @@ def structure(text: str, gold: str, schema: Mapping[str, Any]) -> float:
             there as far as the schema allows them. Anything else must be equal.
         schema: JSON Schema, draft 2020-12.
     """
+    from jsonschema import (
+        Draft202012Validator,
+    )  # a second of work, which a distillation need not wait for
+
     found = first_json(text)
     if found is _ABSENT or not Draft202012Validator(schema).is_valid(cast("Any", found)):
         return 0.0
