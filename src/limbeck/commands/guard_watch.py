@@ -1,0 +1,135 @@
+"""`limbeck guard replay | score | fit`, and `limbeck guard suite build`: the watch over logs."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from limbeck.errors import GuardError
+
+if TYPE_CHECKING:
+    from limbeck.guard.decision import Action
+    from limbeck.guard.score import Score
+
+SECRET = "LIMBECK_GUARD_SECRET"  # noqa: S105 (the name of the variable, not its value)
+
+Log = Annotated[Path, typer.Argument(help="A traffic log; docs/traffic-format.md.")]
+Seed = Annotated[int, typer.Option(help=f"Keys the hashes where {SECRET} is not set.")]
+Truths = Annotated[Path, typer.Option("--truth", help="CSV: account,class,campaign,family.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `limbeck guard`."""
+    app.command("replay")(replay)
+    app.command("score")(score)
+
+
+def secret_of(seed: int) -> bytes:
+    """Return the key of all hashes: the environment's, or one that a seed makes."""
+    return os.environ.get(SECRET, f"seed {seed}").encode()
+
+
+def replay(
+    log: Log,
+    out: Annotated[Path, typer.Option(help="Decisions, one a line.")],
+    policy: Annotated[
+        Path | None, typer.Option(help="A policy in TOML. [default: the shipped one]")
+    ] = None,
+    seed: Seed = 0,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Count unreadable lines and go on.")
+    ] = False,
+) -> None:
+    """Run the gateway's watch over a log and write its decisions."""
+    from limbeck.guard.policy import DEFAULT
+    from limbeck.guard.replay import replay as run
+    from limbeck.guard.watch import Watch
+
+    watch = Watch.open(policy or DEFAULT, secret=secret_of(seed))
+    done = run(log, watch, out, skip_unreadable=skip_unreadable)
+    console = Console(highlight=False)
+    console.print(done.intake.summary())
+    console.print(", ".join(f"{name} {n}" for name, n in done.actions.most_common()))
+
+
+def score(
+    log: Log,
+    decisions: Annotated[Path, typer.Argument(help="What replay wrote.")],
+    truth: Truths,
+    accused_from: Annotated[
+        str, typer.Option(help="The mildest action that counts as an accusation.")
+    ] = "challenge",
+) -> None:
+    """Print who was accused, by class, and how soon each campaign was; the last line is JSON."""
+    from limbeck.guard.decision import Action
+    from limbeck.guard.score import read_decisions, read_truth, tally
+    from limbeck.guard.traffic import read_log
+
+    if accused_from.upper() not in Action.__members__:
+        known = ", ".join(action.name.lower() for action in Action)
+        raise GuardError(f"--accused-from must be one of {known}, got {accused_from!r}")
+    asked = (observation.account for observation in read_log(log, skip_unreadable=True))
+    found = tally(
+        _in_step(asked, read_decisions(decisions)),
+        read_truth(truth),
+        accused_from=Action[accused_from.upper()],
+    )
+    console = Console(highlight=False)
+    console.print(_classes(found))
+    if found.campaigns:
+        console.print(_campaigns(found))
+    typer.echo(json.dumps(found.as_json()))
+
+
+def _in_step(
+    asked: Iterable[str], decided: Iterable[tuple[str, "Action"]]
+) -> Iterator[tuple[str, "Action"]]:
+    """Decisions, checked to be those on this log."""
+    for number, (account, decision) in enumerate(zip_longest(asked, decided), 1):
+        if decision is None or account != decision[0]:
+            there = "nothing" if decision is None else repr(decision[0])
+            raise GuardError(
+                f"decisions line {number} is about {there}, the log's request {number} about {account!r}: "
+                "they do not belong together"
+            )
+        yield decision
+
+
+def _classes(found: "Score") -> Table:
+    table = Table(title="Accused accounts, the worst honest class first (95% Clopper-Pearson)")
+    for name in ("class", "family", "accounts", "accused", "rate", "upper bound"):
+        table.add_column(name, justify="left" if name in {"class", "family"} else "right")
+    for kind, of in found.classes.items():
+        rate, bound = f"{of.rate:.4f}", f"{of.upper_bound:.4f}"
+        table.add_row(kind, "all", str(of.accounts), str(of.accused), rate, bound)
+        for family, (accused, accounts) in of.families.items():
+            table.add_row("", family, str(accounts), str(accused), f"{accused / accounts:.4f}", "")
+    return table
+
+
+def _campaigns(found: "Score") -> Table:
+    table = Table(title="Campaigns: requests over all accounts until the first accusation")
+    for name in (
+        "campaign",
+        "family",
+        "accounts",
+        "accused",
+        "requests",
+        "to detection",
+        "to half",
+    ):
+        table.add_column(name, justify="left" if name in {"campaign", "family"} else "right")
+    for name, of in found.campaigns.items():
+        first, half = (
+            "never" if n is None else str(n) for n in (of.queries_to_detection, of.queries_to_half)
+        )
+        table.add_row(
+            name, of.family, str(of.accounts), str(of.accused), str(of.requests), first, half
+        )
+    return table
