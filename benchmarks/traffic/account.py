@@ -25,6 +25,8 @@ class Links:
     asn: str
     user_agent: str
     payment: str
+    signup: str
+    """The day on which the account was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ def observe(
             completion_tokens=len(exchange.reply) // CHARACTERS_PER_TOKEN + 1,
         ),
         declared_use=account.declared_use,
+        attributes={"signup": links.signup},
     )
 
 

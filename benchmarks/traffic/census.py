@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date
 
 import numpy as np
 
 from traffic.account import HONEST, Account, Class, Links, pick
+from traffic.clock import DAY_S
 from traffic.copier import Campaign, shares
 from traffic.folds import Fold
 
@@ -33,6 +35,8 @@ _BUSY: Mapping[Class, tuple[float, int]] = {
 }  # fmt: skip
 """Class to the median and the largest number of requests of an account in the log."""
 _DECLARED = 0.4
+_LAST_SIGNUP = date(2026, 9, 6)
+"""Accounts are made on the 365 days up to here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,12 @@ def _links(rng: np.random.Generator, kind: Class, n: int, plan: Plan) -> Links:
     return Links(
         org=f"org-{where}", ip=_address(rng), asn=asn,
         user_agent=pick(rng, _BROWSERS if person else _SDKS), payment=f"card-{where}",
+        signup=_signup(rng),
     )  # fmt: skip
+
+
+def _signup(rng: np.random.Generator) -> str:
+    return date.fromordinal(_LAST_SIGNUP.toordinal() - int(rng.integers(365))).isoformat()
 
 
 def _address(rng: np.random.Generator) -> str:
@@ -94,10 +103,11 @@ def _address(rng: np.random.Generator) -> str:
 
 
 def _campaign(plan: Plan, campaign: Campaign, order: int) -> Iterator[Account]:
-    """Batches of ten share a card and an SDK behind two clouds; loose ones look like people with an SDK, apart."""
+    """Batches of ten share a card, all of them two clouds, two SDKs and two days of sign-up; loose ones look like people with an SDK, apart."""
     rng = np.random.default_rng([plan.seed, campaign.seed, order, 99])
     clouds = [f"AS{65200 + int(rng.integers(_CLOUDS))}" for _ in range(2)]
     agents = [pick(rng, _SDKS) for _ in range(2)]
+    days = [_signup(rng) for _ in range(2)]
     for n, requests in enumerate(shares(campaign)):
         batch = campaign.linked == "batch"
         links = Links(
@@ -106,8 +116,9 @@ def _campaign(plan: Plan, campaign: Campaign, order: int) -> Iterator[Account]:
             asn=pick(rng, clouds) if batch else f"AS{64500 + int(rng.integers(_ISPS))}",
             user_agent=pick(rng, agents),
             payment=f"card-{campaign.name}-{n // 10 if batch else n}",
+            signup=pick(rng, days) if batch else _signup(rng),
         )
         yield Account(
             name=f"{campaign.name}-{n:05d}", kind="copier", family=campaign.family, links=links, requests=requests,
-            model=_MODELS[0], start=START, days=DAYS, seed=int(rng.integers(2**62)), prose=plan.fold.prose, campaign=campaign.name, shard=n,
+            model=_MODELS[0], start=START + campaign.day * DAY_S, days=DAYS, seed=int(rng.integers(2**62)), prose=plan.fold.prose, campaign=campaign.name, shard=n,
         )  # fmt: skip

@@ -1,17 +1,18 @@
 """Campaigns: one pool of prompts, split over accounts, among honest cover traffic."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from limbeck.guard.observation import Observation
 from traffic import clock, disguise
 from traffic.account import Account, Exchange, observe
 from traffic.chat import chat
 from traffic.material import Material
-from traffic.tactics import TACTICS, pool_of
+from traffic.tactics import TACTICS, Pool, pool_of
 
 Disguise = Literal["none", "paraphrase", "translate"]
 Tempo = Literal["steady", "slow", "pivot"]
@@ -40,6 +41,8 @@ class Campaign:
     disguise: Disguise = "none"
     tempo: Tempo = "steady"
     linked: Linked = "batch"
+    day: float = 0.0
+    """When it begins, in days after the log does."""
     seed: int = 0
 
     @property
@@ -54,17 +57,33 @@ def shares(campaign: Campaign) -> list[int]:
     return [whole + (n < rest) for n in range(campaign.accounts)]
 
 
-def copy(account: Account, campaign: Campaign, material: Material) -> Iterator[Observation]:
-    """Yield the requests of one account of a campaign."""
+def copy(
+    account: Account,
+    campaign: Campaign,
+    material: Material,
+    *,
+    pool: Pool | None = None,
+    dress: Callable[[Exchange, Pool, int], Exchange] | None = None,
+) -> Iterator[Observation]:
+    """Yield the requests of one account of a campaign.
+
+    Args:
+        account: One of its accounts.
+        campaign: The plan.
+        material: Where prompts come from.
+        pool: Asked about instead of the campaign's own.
+        dress: Changes each copying exchange, given its pool and place.
+    """
     rng = np.random.default_rng(account.seed)
-    copied = rng.random(account.requests) < campaign.mix
+    copied = marks(account, campaign)
     cover = _cover(account, campaign, material, int((~copied).sum()))
-    pool = pool_of(campaign.source, material, campaign.prose, campaign.seed)
+    pool = pool or pool_of(campaign.source, material, campaign.prose, campaign.seed)
     when = _moments(rng, account, campaign)
     place = account.shard
     for ts, copies in zip(when, copied, strict=True):
         if copies:
             exchange = _disguised(rng, campaign, TACTICS[campaign.tactic](pool, place))
+            exchange = dress(exchange, pool, place) if dress else exchange
             place += campaign.accounts
             model = (
                 f"{account.model}-2"
@@ -74,6 +93,11 @@ def copy(account: Account, campaign: Campaign, material: Material) -> Iterator[O
             yield observe(account, float(ts), exchange, model)
         else:
             yield replace(next(cover), ts=float(ts))
+
+
+def marks(account: Account, campaign: Campaign) -> npt.NDArray[np.bool_]:
+    """Return which of an account's requests copy, in order; the others are cover."""
+    return np.random.default_rng([account.seed, 1]).random(account.requests) < campaign.mix
 
 
 def release(account: Account) -> float:

@@ -3,12 +3,12 @@
 import csv
 import heapq
 import json
-from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from limbeck.guard.observation import Observation
+from limbeck.guard.traffic import from_observation
 from traffic.account import Account, Class
 from traffic.agent import agent
 from traffic.bench import benchmark
@@ -44,27 +44,36 @@ def requests_of(
 
 def merged(plan: Plan, material: Material) -> Iterator[Observation]:
     """Yield all requests of a log in the order of time; memory grows with the accounts, not with their requests."""
-    streams = (requests_of(account, campaign, material) for account, campaign in accounts(plan))
+    return by_time(requests_of(account, campaign, material) for account, campaign in accounts(plan))
+
+
+def by_time(streams: Iterable[Iterator[Observation]]) -> Iterator[Observation]:
+    """Merge streams that are each in the order of time."""
     return heapq.merge(*streams, key=lambda one: (one.ts, one.account))
 
 
-def as_line(one: Observation) -> dict[str, Any]:
-    """Return the line of a traffic log that says it."""
-    line: dict[str, Any] = {
-        "ts": datetime.fromtimestamp(round(one.ts, 3), UTC).isoformat(timespec="milliseconds"),
-        "account": one.account, "org": one.org, "ip": one.ip, "asn": one.asn, "user_agent": one.user_agent,
-        "payment": one.payment, "model": one.model, "endpoint": one.endpoint, "request": one.request,
-    }  # fmt: skip
-    if one.response is not None:
-        line["response"] = {
-            "text": one.response.text,
-            "prompt_tokens": one.response.prompt_tokens,
-            "completion_tokens": one.response.completion_tokens,
-        }
-    return line if one.declared_use is None else line | {"declared_use": one.declared_use}
+def rewritten(
+    observations: Iterator[Observation], rewrite: Callable[[str], str] | None
+) -> Iterator[Observation]:
+    """Yield observations with the text of every user turn and system prompt rewritten; None leaves them."""
+    if rewrite is None:
+        yield from observations
+        return
+    for one in observations:
+        messages = [
+            m | {"content": rewrite(str(m["content"]))} if m["role"] in ("user", "system") else m
+            for m in one.request["messages"]
+        ]
+        yield replace(one, request={**one.request, "messages": messages})
 
 
-def write(plan: Plan, material: Material, log: Path, truth: Path) -> int:
+def write(
+    plan: Plan,
+    material: Material,
+    log: Path,
+    truth: Path,
+    rewrite: Callable[[str], str] | None = None,
+) -> int:
     """Write a log and its truth, and return the number of lines."""
     with truth.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
@@ -72,7 +81,7 @@ def write(plan: Plan, material: Material, log: Path, truth: Path) -> int:
         table.writerows((a.name, a.kind, a.campaign, a.family) for a, _ in accounts(plan))
     lines = 0
     with log.open("w", encoding="utf-8") as file:
-        for one in merged(plan, material):
-            file.write(json.dumps(as_line(one), ensure_ascii=False) + "\n")
+        for one in rewritten(merged(plan, material), rewrite):
+            file.write(json.dumps(from_observation(one), ensure_ascii=False) + "\n")
             lines += 1
     return lines

@@ -70,10 +70,14 @@ class Pool:
     items: Sequence[str]
     passages: Sequence[str]
     seed: int
+    in_order: bool = False
+    """Whether items are asked as they stand, instead of scattered."""
 
     def item(self, k: int) -> str:
         """Return the k-th text; after the last one the order begins anew."""
-        return self.items[_scatter(k, len(self.items), self.seed)]
+        return self.items[
+            k % len(self.items) if self.in_order else _scatter(k, len(self.items), self.seed)
+        ]
 
     def rng(self, k: int) -> np.random.Generator:
         """Return the randomness of place k."""

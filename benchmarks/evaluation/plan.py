@@ -1,0 +1,114 @@
+"""Everything that decides the figures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from traffic.account import HONEST
+from traffic.campaigns import MIXES, SIZES, VARIATIONS, campaign, training
+from traffic.census import DAYS
+from traffic.census import Plan as Census
+from traffic.copier import Campaign
+from traffic.folds import Fold
+
+BUDGETS = (0.001, 0.01)
+TARGET = (50, 0.25)
+"""Accounts and mix of the campaign that the target is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured, and how much of it."""
+
+    data: Path
+    work: Path
+    seed: int
+    quick: bool
+    accounts: int
+    """Honest accounts of each class in each fold."""
+    fitted: int
+    """Campaigns in the log that is fitted on."""
+    grid: bool
+    queries: int
+    """Requests of a campaign of the grid; the largest have twice as many."""
+    repeats: int
+    """Campaigns of the target's size for each tactic."""
+    strategies: int
+    """Random strategies of the white-box copier, and rounds of search after them."""
+    control: int
+    """Honest accounts of each class of the artefact control."""
+    gain: Path | None
+    unmimic: Path | None
+
+    @property
+    def directions(self) -> Sequence[tuple[str, str]]:
+        """(fitted on, judged on)."""
+        return (("a", "b"),) if self.quick else (("a", "b"), ("b", "a"))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A campaign, and the cell of a table that it belongs to."""
+
+    cell: str
+    campaign: Campaign
+
+
+def fit_census(plan: Plan, fold: Fold) -> Census:
+    """Return the log that is fitted on."""
+    return Census(
+        fold,
+        plan.seed,
+        dict.fromkeys(HONEST, plan.accounts),
+        training(fold, plan.fitted, plan.seed),
+    )
+
+
+def mixed_census(plan: Plan, fold: Fold) -> Census:
+    """Return the log of the operating point: honest accounts and, among them, a campaign of each tactic."""
+    among = [
+        campaign(fold, n, accounts=10 * (n % 2) + 1, mix=1.0, queries=300, seed=plan.seed + 900 + n)
+        for n in range(len(fold.tactics))
+    ]
+    return Census(fold, plan.seed + 1, dict.fromkeys(HONEST, plan.accounts), tuple(among))
+
+
+def honest_census(plan: Plan, fold: Fold) -> Census:
+    """Return the same honest accounts alone."""
+    return Census(fold, plan.seed + 1, dict.fromkeys(HONEST, plan.accounts))
+
+
+def entries(plan: Plan, fold: Fold) -> list[Entry]:
+    """Return the campaigns that start after the honest week."""
+    from dataclasses import replace
+
+    found: list[Entry] = []
+
+    def add(
+        cell: str, place: int, accounts: int, mix: float, queries: int, seed: int, **changes: object
+    ) -> None:
+        made = campaign(
+            fold, place, accounts=accounts, mix=mix, queries=queries, seed=plan.seed + seed
+        )
+        named = replace(made, name=f"{made.name}-{len(found)}", day=DAYS, **changes)
+        found.append(Entry(cell, named))
+
+    for place in range(len(fold.tactics)):
+        for repeat in range(plan.repeats):
+            add("target", place, *TARGET, plan.queries, 100 + 10 * repeat + place)
+        for name, disguise, tempo, linked in VARIATIONS if plan.grid else VARIATIONS[:2]:
+            add(
+                f"variation/{name}",
+                place,
+                *TARGET,
+                plan.queries,
+                200 + place,
+                disguise=disguise,
+                tempo=tempo,
+                linked=linked,
+            )
+        for accounts in SIZES if plan.grid else (1, 10):
+            for mix in MIXES if plan.grid else (0.25, 1.0):
+                asked = plan.queries * (3 if accounts >= 1000 else 1)
+                add(f"grid/{accounts}x{mix:g}", place, accounts, mix, asked, 300 + place)
+    return found
