@@ -1,6 +1,7 @@
 """What is done about evidence: named clauses from TOML, each a rung of the ladder of actions."""
 
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,10 +54,10 @@ class Lane(_Section):
 
     declared: tuple[str, ...] = ("evaluation", "benchmark")
     """Declared uses that open the lane."""
-    suite_share: float = Field(default=0.5, gt=0, le=1)
+    suite_share: float = Field(default=0.9, gt=0, le=1)
     """Share of an account's requests that hit a known suite from which it is recognised."""
     repeats: int = Field(default=8, ge=1)
-    """Answers to the same item at the most: models, seeds and votes; beyond them the pace is lowered."""
+    """Answers to the same item at the most, on average: models, seeds and votes."""
 
 
 class Memory(_Section):
@@ -72,14 +73,14 @@ class Clause(_Section):
     name: str = Field(min_length=1)
     action: Rung
     e_value: float = Field(default=0.0, ge=0)
-    """Evidence of at least this, or `accuse` times 1/alpha."""
+    """Evidence of at least this."""
     accuse: bool = False
-    """Whether evidence of 1/alpha is asked for; required from `challenge` on."""
+    """Whether evidence of at least 1/alpha is asked for; required from `challenge` on."""
     spent: float = Field(default=0.0, ge=0)
     """Share of the yield budget that was released, at least."""
 
     @model_validator(mode="after")
-    def _is_lawful(self) -> "Clause":
+    def _accuses_lawfully(self) -> "Clause":
         if self.action == Action.BLOCK:
             raise ValueError(
                 f"clause {self.name!r}: `block` takes a named person's sign-off, not a policy; use hold"
@@ -104,12 +105,35 @@ class Policy(_Section):
     """The hardest clause that is met decides."""
 
     @model_validator(mode="after")
-    def _is_ordered(self) -> "Policy":
+    def _names_differ(self) -> "Policy":
         names = [clause.name for clause in self.clauses]
         twice = [name for name in names if names.count(name) > 1]
         if twice:
             raise ValueError(f"two clauses are called {twice[0]!r}")
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is known of an account when a policy decides."""
+
+    e_value: float
+    spent: float
+    """Share of the yield budget that was released, to the account or its cluster."""
+
+
+def decide(policy: Policy, finding: Finding) -> tuple[Action, str]:
+    """Return the hardest action whose conditions all hold, and its clause; ALLOW and "" where none does."""
+    met = [clause for clause in policy.clauses if _holds(policy, clause, finding)]
+    if not met:
+        return Action.ALLOW, ""
+    hardest = max(met, key=lambda clause: clause.action)
+    return hardest.action, hardest.name
+
+
+def _holds(policy: Policy, clause: Clause, finding: Finding) -> bool:
+    limit = max(clause.e_value, 1.0 / policy.evidence.alpha if clause.accuse else 0.0)
+    return finding.e_value >= limit * (1.0 - 1e-9) and finding.spent >= clause.spent
 
 
 def load_policy(path: Path = DEFAULT) -> Policy:

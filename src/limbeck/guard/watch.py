@@ -1,24 +1,88 @@
 """The watch over all accounts: one observation in, one decision out; the gateway and replay call this same code."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
-from limbeck.guard.decision import Action, Decision
+import numpy as np
+
+from limbeck.errors import GuardError
+from limbeck.guard import lane
+from limbeck.guard.accounts import CLUSTER_BYTES, GROUPS, PACKED_BYTES, Account, Cluster, Resident
+from limbeck.guard.decision import Action, Decision, Reason
+from limbeck.guard.evidence import calibration as calibrated
+from limbeck.guard.evidence.calibration import Calibration
+from limbeck.guard.evidence.checkpoints import due, nearest
+from limbeck.guard.features import NAMES, Asked, ask
+from limbeck.guard.memory import PACKED_BYTES as MEMORY_BYTES
+from limbeck.guard.memory import Memory, Vector
 from limbeck.guard.observation import Observation
-from limbeck.guard.policy import DEFAULT, Policy, load_policy
+from limbeck.guard.policy import DEFAULT, Finding, Policy, decide, load_policy
+from limbeck.guard.signals.links import links
+from limbeck.guard.signals.suite import Suite
+from limbeck.guard.signals.suite import load as load_suite
+from limbeck.guard.sketch import Sketcher
+
+REASONS = 3
+"""Features that a decision names."""
+WORTH_SAYING = 10.0
+"""Evidence from which reasons are given."""
+
+
+class Recorder(Protocol):
+    """Who wants to see feature vectors at checkpoints: `fit`."""
+
+    def own(self, account: str, place: int, feature_F: Vector) -> None:
+        """Take an account's features."""
+        ...
+
+    def shared(self, cluster: str, place: int, feature_F: Vector) -> None:
+        """Take a cluster's features."""
+        ...
+
+    def touch(self, account: str, cluster: str) -> None:
+        """Hear that an account was weighed together with a cluster."""
+        ...
 
 
 class Watch:
     """What is remembered of all accounts, in bounded memory."""
 
-    def __init__(self, policy: Policy, *, secret: bytes) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        secret: bytes,
+        calibration: Calibration | None = None,
+        suites: Sequence[Suite] = (),
+        recorder: Recorder | None = None,
+    ) -> None:
         """Start with no account known.
 
         Args:
             policy: What is done about which evidence.
             secret: Keys every hash, so that nobody outside can make two prompts collide.
+            calibration: What evidence is weighed with; None measures and never finds any.
+            suites: Sketches of known test suites, made under the same secret.
+            recorder: Told of every feature vector at a checkpoint.
+
+        Raises:
+            GuardError: The policy promises less than the calibration supports.
         """
+        if calibration is not None and policy.evidence.alpha < calibration.alpha * (1 - 1e-9):
+            raise GuardError(
+                f"the policy's evidence.alpha = {policy.evidence.alpha:g} is below {calibration.alpha:g}, the least that "
+                "the calibration supports; fit it on more honest accounts or raise alpha"
+            )
+        self.sketcher = Sketcher(secret)
         self._policy = policy
-        self._secret = secret
+        self._calibration = calibration
+        self._rivals = 0 if calibration is None else len(calibration.rivals)
+        self._suites = tuple(suites)
+        self._recorder = recorder
+        self.accounts: Resident[Account] = Resident(policy.memory.accounts)
+        self.clusters: Resident[Cluster] = Resident(policy.memory.clusters)
 
     @classmethod
     def open(cls, policy: Path = DEFAULT, *, secret: bytes) -> "Watch":
@@ -27,8 +91,224 @@ class Watch:
         Raises:
             GuardError: One of them is missing or not what the policy says.
         """
-        return cls(load_policy(policy), secret=secret)
+        read = load_policy(policy)
+        sketcher = Sketcher(secret)
+        named = read.evidence.calibration
+        return cls(
+            read,
+            secret=secret,
+            calibration=None
+            if named is None
+            else calibrated.load(policy.parent / named, read.evidence.calibration_sha256),
+            suites=[load_suite(policy.parent / name, sketcher) for name in read.suites],
+        )
 
     def observe(self, observation: Observation) -> Decision:
         """Take in one request and say what to do about its account from now on."""
-        return Decision(observation.ts, observation.account, Action.ALLOW)
+        asked = ask(observation, self.sketcher, self._suites)
+        account = self.accounts.get(observation.account)
+        if account is None:
+            account = Account(self._rivals)
+            self.accounts.put(observation.account, account)
+        clusters = self._join(observation, account)
+        self._absorb(
+            account, [c.memory for c in clusters if c.memory is not None], asked, observation.ts
+        )
+        self._weigh(observation.account, account, clusters)
+        return self._decide(observation, account, clusters)
+
+    def lift(self, account: str) -> None:
+        """Take back an accusation, as a person decided; evidence starts anew.
+
+        Raises:
+            GuardError: The account is not known.
+        """
+        known = self.accounts.peek(account)
+        if known is None:
+            raise GuardError(f"account {account!r} is not known to the watch")
+        known.standing = Action.ALLOW
+        known.peak_R[:] = -np.inf
+
+    def e_value(self, account: str) -> float:
+        """Return the evidence against an account; 1 where it is not known."""
+        known = self.accounts.peek(account)
+        return 1.0 if known is None else self._evidence(known)
+
+    def discoveries(self, rate: float) -> tuple[str, ...]:
+        """Return the accounts that are copying at a false discovery rate, by e-BH over all that are resident.
+
+        Raises:
+            ValueError: A rate outside (0, 1).
+        """
+        from limbeck.stats.multiple import e_benjamini_hochberg
+
+        found = [(str(name), self._evidence(account)) for name, account in self.accounts]
+        kept = e_benjamini_hochberg([e for _, e in found], rate)
+        return tuple(name for (name, _), is_kept in zip(found, kept, strict=True) if is_kept)
+
+    def _join(self, observation: Observation, account: Account) -> list[Cluster]:
+        """The clusters of an account that have more than one, joined where a link is new."""
+        active: list[Cluster] = []
+        for _, name in links(observation):
+            key = self.sketcher[name]
+            cluster = self.clusters.get(key)
+            if cluster is None:
+                cluster = Cluster(name, observation.account, self._rivals)
+                self.clusters.put(key, cluster)
+            if key not in account.groups:
+                if len(account.groups) >= GROUPS:
+                    continue
+                account.groups = (*account.groups, key)
+                self._enter(cluster, observation.account, account)
+            if cluster.memory is not None:
+                active.append(cluster)
+        return active
+
+    def _enter(self, cluster: Cluster, name: str, account: Account) -> None:
+        if cluster.first == name:
+            return
+        if cluster.memory is None:
+            first = self.accounts.peek(cluster.first)
+            cluster.begin(None if first is None else first.memory)
+        assert cluster.memory is not None  # noqa: S101 (begun just now)
+        cluster.memory.accounts += 1
+        cluster.memory.shard.join(account.memory.requests)
+
+    def _absorb(self, account: Account, memories: list[Memory], asked: Asked, ts: float) -> None:
+        own = account.memory
+        for memory in memories:
+            memory.shard.step(asked.topics, own.breadth, memory.breadth, own.requests)
+        fresh = own.step(asked, ts)
+        for memory in memories:
+            memory.shard.share(max(0.0, fresh - memory.step(asked, ts)))
+
+    def _weigh(self, name: str, account: Account, clusters: list[Cluster]) -> None:
+        """Bring scores up to date: of the account, of its clusters, and of the account through them."""
+        place = due(account.memory.requests)
+        if place is not None:
+            self._weigh_own(name, account, place)
+        for cluster in clusters:
+            assert cluster.memory is not None  # noqa: S101 (only such clusters are active)
+            place = due(cluster.memory.requests)
+            if place is not None:
+                self._weigh_shared(cluster, cluster.memory, place)
+            if self._recorder is not None:
+                self._recorder.touch(name, cluster.name)
+            if self._rivals:
+                self._lift_through(account, cluster)
+
+    def _weigh_own(self, name: str, account: Account, place: int) -> None:
+        feature_F = account.memory.features()
+        if self._recorder is not None:
+            self._recorder.own(name, place, feature_F)
+        if self._calibration is not None:
+            if account.memory.requests % self._calibration.horizon == 0:
+                account.peak_R[:] = -np.inf
+            account.latest_R = self._calibration.scorers["own"].score(place, feature_F)
+            account.peak_R = np.maximum(account.peak_R, account.latest_R)
+            account.evidence = None
+
+    def _weigh_shared(self, cluster: Cluster, memory: Memory, place: int) -> None:
+        feature_F = memory.features()
+        if self._recorder is not None:
+            self._recorder.shared(cluster.name, place, feature_F)
+        if self._calibration is not None:
+            score_R = self._calibration.scorers["shared"].score(place, feature_F)
+            cluster.peak_R = np.maximum(cluster.peak_R, score_R)
+
+    def _lift_through(self, account: Account, cluster: Cluster) -> None:
+        """A cluster's evidence counts against an account whose own requests lean the same way."""
+        through_R = np.where(account.latest_R > 0, cluster.peak_R, -np.inf)
+        if (through_R > account.peak_R).any():
+            account.peak_R = np.maximum(account.peak_R, through_R)
+            account.evidence = None
+
+    def _evidence(self, account: Account) -> float:
+        if self._calibration is None:
+            return 1.0
+        if account.evidence is None:
+            account.evidence = float(self._calibration.e_values(account.peak_R).min())
+        return account.evidence
+
+    def _decide(
+        self, observation: Observation, account: Account, clusters: list[Cluster]
+    ) -> Decision:
+        evidence = self._evidence(account)
+        budget = self._policy.yield_
+        meters = [account.memory.meter, *(c.memory.meter for c in clusters if c.memory is not None)]
+        spent = max(meter.spent(budget.traces, budget.tokens) for meter in meters)
+        through, because = self._because(account, clusters, evidence)
+        served = lane.place(self._policy.lane, account.memory, observation.declared_use)
+        if served is not None:
+            action, clause, because = served.action, "benchmark lane", (*served.because, *because)
+        else:
+            action, clause = decide(self._policy, Finding(evidence, spent))
+            if action >= Action.CHALLENGE:
+                account.standing = max(account.standing, action)
+            action = max(action, account.standing)
+        return Decision(
+            observation.ts, observation.account, action, because, clause, evidence, through, {"spent": spent}
+        )  # fmt: skip
+
+    def _because(
+        self, account: Account, clusters: list[Cluster], evidence: float
+    ) -> tuple[str, tuple[Reason, ...]]:
+        """The cluster that evidence came through, and the features that weigh most against the best rival."""
+        fitted = self._calibration
+        if fitted is None or evidence < WORTH_SAYING:
+            return "", ()
+        rival = int(fitted.e_values(account.peak_R).argmin())
+        through = next((c for c in clusters if c.peak_R[rival] >= account.peak_R[rival]), None)
+        memory = account.memory if through is None or through.memory is None else through.memory
+        kind = "own" if through is None else "shared"
+        feature_F = memory.features()
+        part_F = fitted.scorers[kind].parts(nearest(memory.requests), feature_F, rival)
+        top = [int(f) for f in np.argsort(-part_F)[:REASONS] if part_F[f] > 0]
+        because = tuple(
+            Reason(NAMES[f], round(float(feature_F[f]), 4), f"against {fitted.rivals[rival]}")
+            for f in top
+        )
+        return ("" if through is None else through.name), because
+
+    def snapshot(self) -> bytes:
+        """Return all state, so that a watch that restores it decides as this one would."""
+        tables = (self.accounts, self.clusters)
+        names = [[name for name, _ in table] for table in tables]
+        texts = [[c.name, c.first, c.memory is not None] for _, c in self.clusters]
+        head = {
+            "version": 1, "key": self.sketcher.fingerprint, "rivals": self._rivals, "names": names, "clusters": texts,
+            "evicted": [table.evicted for table in tables],
+        }  # fmt: skip
+        states = b"".join(account.pack() for _, account in self.accounts)
+        pools = b"".join(cluster.pack() for _, cluster in self.clusters)
+        return json.dumps(head).encode() + b"\n" + states + pools
+
+    def restore(self, data: bytes) -> None:
+        """Take in what `snapshot` wrote, in place of all that is known.
+
+        Raises:
+            GuardError: It is no snapshot, or of another secret or calibration.
+        """
+        first, _, rest = data.partition(b"\n")
+        try:
+            head = json.loads(first)
+            made_for = (head["version"], head["key"], head["rivals"])
+        except (ValueError, KeyError, TypeError):
+            raise GuardError("this is no snapshot of a watch") from None
+        if made_for != (1, self.sketcher.fingerprint, self._rivals):
+            raise GuardError(
+                "the snapshot was made under another secret or calibration; start anew, or use that one"
+            )
+        self.accounts = Resident(self._policy.memory.accounts)
+        self.clusters = Resident(self._policy.memory.clusters)
+        self.accounts.evicted, self.clusters.evicted = head["evicted"]
+        at = 0
+        for name in head["names"][0]:
+            self.accounts.put(name, Account.unpack(rest[at : at + PACKED_BYTES]))
+            at += PACKED_BYTES
+        for key, (name, origin, begun) in zip(head["names"][1], head["clusters"], strict=True):
+            size = CLUSTER_BYTES + (MEMORY_BYTES if begun else 0)
+            cluster = Cluster(name, origin, self._rivals)
+            cluster.restore(rest[at : at + size])
+            self.clusters.put(key, cluster)
+            at += size

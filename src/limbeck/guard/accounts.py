@@ -1,0 +1,138 @@
+"""Accounts and clusters as the watch keeps them: bounded in number and in size, packed into bytes and back."""
+
+import struct
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from limbeck.guard.decision import Action
+from limbeck.guard.memory import PACKED_BYTES as MEMORY_BYTES
+from limbeck.guard.memory import Memory, Vector
+
+GROUPS = 8
+"""Groups that an account can belong to: one that changes its address every hour does not grow."""
+RIVALS = 16
+"""Rivals at the most, so that a state has a fixed size."""
+_HEAD = struct.Struct("<BBH")
+_T = TypeVar("_T")
+
+
+class Account:
+    """One account: its memory, its evidence, its groups and its standing."""
+
+    __slots__ = ("evidence", "groups", "latest_R", "memory", "peak_R", "standing")
+
+    def __init__(self, rivals: int) -> None:
+        """Start unknown."""
+        self.memory = Memory()
+        self.peak_R: Vector = np.full(rivals, -np.inf)
+        """The largest score so far against each rival."""
+        self.latest_R: Vector = np.full(rivals, -np.inf)
+        """The score of its own requests at the last checkpoint."""
+        self.groups: tuple[int, ...] = ()
+        self.standing = Action.ALLOW
+        """The accusation that stands until a person lifts it."""
+        self.evidence: float | None = None
+        """The e-value that follows from `peak_R`, or None where it has to be computed anew."""
+
+    def pack(self) -> bytes:
+        """Return the state as `PACKED_BYTES` bytes."""
+        rivals = len(self.peak_R)
+        head = _HEAD.pack(int(self.standing), len(self.groups), rivals)
+        groups = struct.pack(f"<{GROUPS}Q", *self.groups, *[0] * (GROUPS - len(self.groups)))
+        return head + groups + _scores(self.peak_R) + _scores(self.latest_R) + self.memory.pack()
+
+    @classmethod
+    def unpack(cls, data: bytes) -> "Account":
+        """Return the state that `pack` wrote."""
+        standing, groups, rivals = _HEAD.unpack_from(data)
+        account = cls(rivals)
+        at = _HEAD.size
+        account.standing = Action(standing)
+        account.groups = struct.unpack_from(f"<{GROUPS}Q", data, at)[:groups]
+        at += 8 * GROUPS
+        account.peak_R = np.frombuffer(data, np.float64, rivals, at).copy()
+        at += 8 * RIVALS
+        account.latest_R = np.frombuffer(data, np.float64, rivals, at).copy()
+        account.memory = Memory.unpack(data[at + 8 * RIVALS :])
+        return account
+
+
+PACKED_BYTES = _HEAD.size + 8 * GROUPS + 16 * RIVALS + MEMORY_BYTES
+
+
+class Cluster:
+    """Accounts that one link joins: nothing but a name until there is a second account."""
+
+    __slots__ = ("first", "memory", "name", "peak_R")
+
+    def __init__(self, name: str, first: str, rivals: int) -> None:
+        """Start with its first account."""
+        self.name = name
+        self.first = first
+        self.memory: Memory | None = None
+        self.peak_R: Vector = np.full(rivals, -np.inf)
+
+    def begin(self, memory: Memory | None) -> Memory:
+        """Take over what the first account did, as far as it is still known, as the second one comes."""
+        self.memory = Memory() if memory is None else Memory.unpack(memory.pack())
+        self.memory.shard.begin(self.memory.requests, self.memory.breadth)
+        return self.memory
+
+    def pack(self) -> bytes:
+        """Return the scores, and the memory where there is one."""
+        return _scores(self.peak_R) + (b"" if self.memory is None else self.memory.pack())
+
+    def restore(self, data: bytes) -> None:
+        """Take in what `pack` wrote."""
+        self.peak_R = np.frombuffer(data, np.float64, len(self.peak_R)).copy()
+        if len(data) > 8 * RIVALS:
+            self.memory = Memory.unpack(data[8 * RIVALS :])
+
+
+class Resident(Generic[_T]):
+    """A table of at most so many entries: whoever was not seen for the longest makes room."""
+
+    def __init__(self, limit: int) -> None:
+        """Start empty."""
+        self._limit = limit
+        self._entries: OrderedDict[str | int, _T] = OrderedDict()
+        self.evicted = 0
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[tuple[str | int, _T]]:
+        """Go through them, the longest unseen first."""
+        return iter(self._entries.items())
+
+    def get(self, name: str | int) -> _T | None:
+        """Return an entry and count it as seen, or None."""
+        entry = self._entries.get(name)
+        if entry is not None:
+            self._entries.move_to_end(name)
+        return entry
+
+    def peek(self, name: str | int) -> _T | None:
+        """Return an entry without counting it as seen."""
+        return self._entries.get(name)
+
+    def put(self, name: str | int, entry: _T) -> None:
+        """Add an entry as the one seen last."""
+        self._entries[name] = entry
+        if len(self._entries) > self._limit:
+            self._entries.popitem(last=False)
+            self.evicted += 1
+
+
+def _scores(score_R: Vector) -> bytes:
+    padded = np.full(RIVALS, -np.inf)
+    padded[: len(score_R)] = score_R
+    return padded.tobytes()
+
+
+CLUSTER_BYTES = 8 * RIVALS
+"""Of a packed cluster without a memory; with one, `memory.PACKED_BYTES` more."""
