@@ -19,11 +19,15 @@ class Limbeck:
         """Accounts that the shipped policy challenged or worse: the operating point."""
 
     def see(self, seen: Seen) -> float:
-        """Return the logarithm of the account's e-value, its cluster's share included."""
+        """Return the account's evidence, its cluster's share included.
+
+        That is the score behind the e-value where the watch tells it, since e-values from a calibration of n accounts
+        end near n; the logarithm of the e-value otherwise.
+        """
         decision = self.watch.observe(seen.one)
         if decision.action >= Action.CHALLENGE:
             self.accused.add(seen.one.account)
-        return math.log(max(decision.e_value, 1e-300))
+        return decision.indicators.get("score", math.log(max(decision.e_value, 1e-300)))
 
     def branch(self) -> "Limbeck":
         """Return a copy that remembers all that was seen so far and goes its own way from here."""

@@ -76,7 +76,7 @@ class Reader:
         self._source: Pipeline = make_pipeline(
             counts,
             TfidfTransformer(sublinear_tf=True),
-            LogisticRegression(C=10.0, class_weight="balanced", max_iter=300),
+            LogisticRegression(C=10.0, class_weight="balanced", max_iter=100),
         )
         self._source.fit([*honest, *copying], [0] * len(honest) + [1] * len(copying))
         self._attack = attack

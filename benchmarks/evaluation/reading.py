@@ -14,7 +14,7 @@ from traffic.material import Material
 
 from evaluation.plan import Plan, fit_census
 
-_TEXTS = 20_000
+_TEXTS = 6_000
 """Texts of each side on which features are fitted, at the most."""
 
 
@@ -40,7 +40,7 @@ def make_reader(
     honest, copying = (_some(rng, texts) for texts in (honest, copying))
     attack = None
     if plan.unmimic is not None:
-        attack = stack.enter_context(UnmimicProcess(plan.unmimic, honest[:3000]))
+        attack = stack.enter_context(UnmimicProcess(plan.unmimic, honest[:1000]))
     return Reader(honest, copying, seed=plan.seed, attack=attack)
 
 

@@ -30,8 +30,8 @@ _BROWSERS = tuple(
 )
 _ISPS, _CLOUDS = 120, 12
 _BUSY: Mapping[Class, tuple[float, int]] = {
-    "chat": (20, 300), "office": (14, 200), "reseller": (120, 600), "pipeline": (60, 1500), "benchmark": (60, 900),
-    "agent": (50, 400), "redteam": (40, 300),
+    "chat": (14, 200), "office": (9, 120), "reseller": (60, 500), "pipeline": (36, 1600), "benchmark": (40, 600),
+    "agent": (26, 300), "redteam": (20, 200),
 }  # fmt: skip
 """Class to the median and the largest number of requests of an account in the log."""
 _DECLARED = 0.4
