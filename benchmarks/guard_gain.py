@@ -1,6 +1,6 @@
 """What a copier's student gains from the answers that were released before cut-off.
 
-    python benchmarks/guard_gain.py --released 75 [--pool 600] [--seeds 3] [--quick] [--data DIR] [--work DIR] [--teacher MODEL]
+    python benchmarks/guard_gain.py --released N [N ...] [--pool 600] [--seeds 3] [--quick] [--data DIR] [--work DIR] [--teacher MODEL]
 
 The teacher is a parser of SNIPS requests (fine-tuned by `recipes/snips-teacher.toml`, as `task.py` does it, or given as
 `--teacher`). A campaign asks it `--pool` utterances; the guard cuts it off after `--released` answers. Students are made
@@ -11,14 +11,16 @@ that its interface gives:
 - `cut_off`: the first `--released` of them;
 - `random`: as many, drawn from the whole pool, another draw for each seed.
 
-All are asked the same test utterances. A gain is the share of test utterances that a student parses exactly as the gold
-frame, over that of the undistilled start; `gain_released` is the gain at cut-off as a share of the undefended gain, and
-the same for the intent alone, which is the easy part. A student with fewer answers sees them more often. Prints a
+All are asked the same test utterances. A gain is what a student scores above
+the undistilled start, which scores 0; `gain_released` is the gain at cut-off as a share of the undefended gain. The score
+is F1 of the slots (intent, name and value must all be right); exact frames, which a small student seldom gets, and the
+intent alone, which is easy, are told beside it. A student with fewer answers sees them more often. Prints a
 table and one JSON line; what is done is kept in the work folder under a hash of what decided it.
 """
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +32,7 @@ import task
 from exam import answer
 from rich.console import Console
 from rich.table import Table
-from snips import Utterance, draw, read_split
+from snips import Utterance, draw, parse, read_split
 
 import limbeck
 from limbeck.artefact import read_json, sha256_file, sha256_json, write_json, write_text
@@ -52,7 +54,13 @@ _STUDENT = (
 _EPOCHS = 4.0
 _MOST_EPOCHS = 16.0
 """Passes over the pool, and over few answers at the most."""
-ARMS = ("undefended", "cut_off", "random")
+SCORES = {
+    "slot_f1": "gain_released",
+    "exact": "exact_gain_released",
+    "intent": "intent_gain_released",
+}
+Arm = tuple[str, int]
+"""Which answers a student learns from, and how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +73,7 @@ class Plan:
     base: str
     """The public model that students are pruned from."""
     pool: int
-    released: int
+    released: tuple[int, ...]
     seeds: int
     exam: int
     quick: bool
@@ -95,7 +103,9 @@ def _options() -> Plan:
     parser.add_argument(
         "--pool", type=int, default=600, help="answers that an undefended campaign gets"
     )
-    parser.add_argument("--released", type=int, required=True, help="answers before cut-off")
+    parser.add_argument(
+        "--released", type=int, nargs="+", required=True, help="answers before cut-off"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--exam", type=int, default=200, help="test utterances")
     parser.add_argument("--quick", action="store_true", help="one seed and a small exam; rough")
@@ -103,11 +113,11 @@ def _options() -> Plan:
     given = vars(parser.parse_args())
     if given["quick"]:
         given |= {"seeds": 1, "exam": min(32, given["exam"])}
-    if not 2 <= given["released"] <= given["pool"]:
+    if wrong := [n for n in given["released"] if not 2 <= n < given["pool"]]:
         parser.error(
-            f"--released must be from 2 to the pool of {given['pool']}, got {given['released']}"
+            f"--released must be from 2 to below the pool of {given['pool']}, got {wrong[0]}"
         )
-    return Plan(**given | {"set_student": tuple(given["set_student"])})
+    return Plan(**given | {key: tuple(given[key]) for key in ("released", "set_student")})
 
 
 def measure(plan: Plan, progress: Progress) -> dict[str, Any]:
@@ -115,14 +125,13 @@ def measure(plan: Plan, progress: Progress) -> dict[str, Any]:
     pool, exam = utterances(plan)
     teacher = plan.teacher or str(_teacher(plan, progress))
     said = _answers(plan, "teacher", teacher, pool, progress)
-    marks: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
+    marks: dict[Arm, list[dict[str, float]]] = {}
     for seed in range(plan.seeds):
         for arm, places in subsets(plan, seed).items():
-            student = _student(
-                plan, [pool[n] for n in places], [said[n] for n in places], seed, progress
-            )
-            texts = _answers(plan, f"{arm}-{seed}", str(student), exam, progress)
-            marks[arm].append(_mark(texts, exam))
+            asked, learned = [pool[n] for n in places], [said[n] for n in places]
+            student = _student(plan, asked, learned, seed, progress)
+            texts = _answers(plan, f"{arm[0]}-{arm[1]}-{seed}", str(student), exam, progress)
+            marks.setdefault(arm, []).append(mark(texts, exam))
     right = sum(text == u.frame.text for text, u in zip(said, pool, strict=True)) / len(pool)
     return figures(plan, marks) | {"teacher_exact_on_pool": right}
 
@@ -137,47 +146,66 @@ def utterances(plan: Plan) -> tuple[list[Utterance], list[Utterance]]:
     return [pool[int(n)] for n in order], draw(read_split(plan.data, "test"), plan.exam, 0)
 
 
-def subsets(plan: Plan, seed: int) -> dict[str, list[int]]:
-    """Return which places of the pool each arm learns from."""
-    drawn = np.random.default_rng([seed, 3]).choice(plan.pool, plan.released, replace=False)
+def subsets(plan: Plan, seed: int) -> dict[Arm, list[int]]:
+    """Return which places of the pool each student learns from."""
+    found: dict[Arm, list[int]] = {("undefended", plan.pool): list(range(plan.pool))}
+    for count in plan.released:
+        drawn = np.random.default_rng([seed, 3]).choice(plan.pool, count, replace=False)
+        found["cut_off", count] = list(range(count))
+        found["random", count] = sorted(drawn.tolist())
+    return found
+
+
+def mark(texts: Sequence[str], exam: Sequence[Utterance]) -> dict[str, float]:
+    """Return F1 of the slots, and the shares of exact frames and of right intents."""
+    frames = [parse(text) for text in texts]
+    said = [Counter((f.intent, *slot) for slot in f.slots) if f else Counter() for f in frames]
+    meant = [Counter((u.frame.intent, *slot) for slot in u.frame.slots) for u in exam]
+    right = sum((a & b).total() for a, b in zip(said, meant, strict=True))
+    total = sum(a.total() + b.total() for a, b in zip(said, meant, strict=True))
+    marks = task.mark(texts, exam)
     return {
-        "undefended": list(range(plan.pool)),
-        "cut_off": list(range(plan.released)),
-        "random": sorted(drawn.tolist()),
+        "slot_f1": 2 * right / total if total else 0.0,
+        "exact": mean(marks.exact),
+        "intent": mean(marks.intent),
     }
 
 
-def figures(plan: Plan, marks: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
-    """Return gains, and those at cut-off as shares of the undefended one, each seed and their mean."""
-    found: dict[str, Any] = {
-        "quick": plan.quick, "pool": plan.pool, "released": plan.released, "seeds": plan.seeds, "asked": plan.exam,
-        "arms": marks,
+def figures(plan: Plan, marks: dict[Arm, list[dict[str, float]]]) -> dict[str, Any]:
+    """Return scores, and the gains at each cut-off as shares of the undefended one."""
+    whole = marks["undefended", plan.pool]
+    points = [
+        {"released": count}
+        | {
+            f"{key}{'_random' * (arm == 'random')}": share_of(marks[arm, count], whole, score)
+            for arm in ("cut_off", "random")
+            for score, key in SCORES.items()
+        }
+        for count in plan.released
+    ]
+    return {
+        "quick": plan.quick, "pool": plan.pool, "seeds": plan.seeds, "asked": plan.exam, "points": points,
+        "arms": [{"arm": arm, "answers": count, "marks": of} for (arm, count), of in marks.items()],
     }  # fmt: skip
-    for measure_, key in (("exact", "gain_released"), ("intent", "intent_gain_released")):
-        whole = mean(m[measure_] for m in marks["undefended"])
-        for arm, name in (("cut_off", key), ("random", f"{key}_random")):
-            shares = [m[measure_] / whole for m in marks[arm]] if whole else []
-            found[name] = mean(shares) if shares else None
-            found[f"{name}_range"] = [min(shares), max(shares)] if shares else None
-    return found
+
+
+def share_of(
+    few: Sequence[dict[str, float]], whole: Sequence[dict[str, float]], score: str
+) -> float | None:
+    """Return the mean score of some students as a share of that of others, None where those score nothing."""
+    full = mean(of[score] for of in whole)
+    return mean(of[score] for of in few) / full if full else None
 
 
 def table(found: dict[str, Any]) -> Table:
     """Return the figures for reading."""
-    shown = Table(
-        "student",
-        title=f"{found['asked']} test utterances, {found['seeds']} seeds"
-        + (" (quick: rough)" if found["quick"] else ""),
-    )
-    for heading in ("answers", "exact, each seed", "intent, each seed"):
+    title = f"{found['asked']} test utterances, {found['seeds']} seeds{' (quick: rough)' * found['quick']}"
+    shown = Table("student", title=title)
+    for heading in ("answers", *(f"{score}, each seed" for score in SCORES)):
         shown.add_column(heading, justify="right")
-    for arm, marks in found["arms"].items():
-        answers = found["pool"] if arm == "undefended" else found["released"]
-        shown.add_row(
-            arm,
-            str(answers),
-            *(", ".join(f"{m[k]:.1%}" for m in marks) for k in ("exact", "intent")),
-        )
+    for row in found["arms"]:
+        scores = (", ".join(f"{of[score]:.1%}" for of in row["marks"]) for score in SCORES)
+        shown.add_row(row["arm"], str(row["answers"]), *scores)
     return shown
 
 
@@ -246,11 +274,6 @@ def _answers(
 def _prompt(local: LocalModel, utterance: Utterance) -> list[int]:
     record = Record(task.chat_of(utterance), "", True, utterance.text)
     return prompt_ids(record, local.tokenizer).tolist()
-
-
-def _mark(texts: Sequence[str], exam: Sequence[Utterance]) -> dict[str, float]:
-    marks = task.mark(texts, exam)
-    return {"exact": mean(marks.exact), "intent": mean(marks.intent)}
 
 
 if __name__ == "__main__":
