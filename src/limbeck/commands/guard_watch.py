@@ -2,10 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -28,6 +28,10 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `limbeck guard`."""
     app.command("replay")(replay)
     app.command("score")(score)
+    app.command("fit")(fit)
+    suites = typer.Typer(help="Sketches of known test suites.", no_args_is_help=True)
+    suites.command("build")(build)
+    app.add_typer(suites, name="suite")
 
 
 def secret_of(seed: int) -> bytes:
@@ -85,6 +89,107 @@ def score(
     if found.campaigns:
         console.print(_campaigns(found))
     typer.echo(json.dumps(found.as_json()))
+
+
+def fit(
+    log: Log,
+    truth: Truths,
+    out: Annotated[Path, typer.Option(help="The calibration, which a policy names.")],
+    alpha: Annotated[
+        float, typer.Option(help="False accusations at the most, in every honest class.")
+    ] = 0.001,
+    rival: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An honest class to beat by name; repeatable. [default: chat, pipeline, benchmark, agent]"
+        ),
+    ] = None,
+    suite: Annotated[
+        list[Path] | None, typer.Option(help="A sketch that the policy names too; repeatable.")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Learn what evidence is weighed with, and check the promise on families that were held out."""
+    from limbeck.guard.evidence.calibration import save
+    from limbeck.guard.fit import RIVALS, Plan
+    from limbeck.guard.fit import fit as run
+    from limbeck.guard.signals.suite import load
+    from limbeck.guard.sketch import Sketcher
+
+    if not 0 < alpha < 0.5:
+        raise GuardError(f"--alpha must lie between 0 and 0.5, got {alpha:g}")
+    secret = secret_of(seed)
+    sketches = [load(path, Sketcher(secret)) for path in suite or ()]
+    plan = Plan(alpha=alpha, rivals=tuple(rival or RIVALS), seed=seed)
+    found = run(log, truth, plan, secret=secret, suites=sketches)
+    digest = save(found, out)
+    console = Console(highlight=False)
+    for table in _fitted(found.report):
+        console.print(table)
+    families = found.report["families"]
+    console.print(
+        f"alpha = {alpha:g} per account and {found.horizon} requests, for accounts like those of the log. Over families that "
+        f"nobody has seen, {families} families can promise no less than {1 / (families + 1):.3f}; the margin is what was "
+        "needed for those held out."
+    )
+    console.print(f"{out} sha256 {digest}", soft_wrap=True)
+
+
+def build(
+    files: Annotated[
+        list[Path], typer.Argument(help="JSON lines, CSV, or a text with one item a line.")
+    ],
+    out: Annotated[Path, typer.Option(help="The sketch; holds no text.")],
+    name: Annotated[str | None, typer.Option(help="[default: the first file's name]")] = None,
+    field: Annotated[
+        str | None,
+        typer.Option(help="The field that holds an item. [default: text, question, prompt …]"),
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Sketch the items of test suites that you have, so that runs of them are recognised."""
+    from limbeck.guard.signals import suite as suites
+    from limbeck.guard.sketch import Sketcher
+
+    texts = (text for file in files for text in suites.read_items(file, field))
+    made = suites.build(name or files[0].name.split(".")[0], texts, Sketcher(secret_of(seed)))
+    digest = suites.save(made, out)
+    typer.echo(f"{out}: {made.items} items, {len(made.marks)} fingerprints, sha256 {digest}")
+
+
+def _fitted(report: Mapping[str, Any]) -> Iterator[Table]:
+    rivals = Table(title="Honest rivals")
+    for column in ("rival", "classes", "units", "smallest alpha"):
+        rivals.add_column(column, justify="left" if column in {"rival", "classes"} else "right")
+    for name, of in report["rivals"].items():
+        rivals.add_row(
+            name, ", ".join(of["classes"]), str(of["units"]), f"{of['smallest_alpha']:.4f}"
+        )
+    yield rivals
+    held = Table(title="Families held out, before the margin that they ask for")
+    for column in ("family", "accounts", "accused"):
+        held.add_column(column, justify="left" if column == "family" else "right")
+    for name, of in report["held_out"].items():
+        held.add_row(name, str(of["accounts"]), str(of["accused_before_margin"]))
+    yield held
+    ways = Table(
+        title="Ways of copying, after the margin (accounts of this log, which were learned from)"
+    )
+    for column in (
+        "way",
+        "accounts",
+        "accused",
+        "accused if unseen",
+        "margin own",
+        "margin shared",
+    ):
+        ways.add_column(column, justify="left" if column == "way" else "right")
+    for name, of in report["ways"].items():
+        counts = (of["accounts"], of["accused"], of["accused_unseen"])
+        ways.add_row(
+            name, *map(str, counts), f"{of['margin_own']:.2f}", f"{of['margin_shared']:.2f}"
+        )
+    yield ways
 
 
 def _in_step(

@@ -6,7 +6,6 @@ from typing import Any, cast
 
 from limbeck.guard.observation import Observation
 
-_NUMBERS = (int, float)
 LONGEST_TEXT = 65_536
 """Characters of a role that are read; of a longer text both ends and stretches in between."""
 
@@ -65,7 +64,7 @@ def number(request: Mapping[str, Any], *names: str) -> float | None:
     """Return the first of these fields that is a number; booleans and strings are none."""
     for name in names:
         value = request.get(name)
-        if type(value) in _NUMBERS:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)
     return None
 

@@ -4,5 +4,6 @@ Array names end in their axes:
 
     F  features               K  checkpoints
     R  rivals: honest classes J  ways of copying that were fitted on
-    N  histories, or units of calibration
+    N  rows or histories         A  accounts
+    C  clusters
 """

@@ -7,49 +7,80 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from limbeck.artefact import sha256_json, write_json
 from limbeck.errors import GuardError
 from limbeck.guard.evidence.checkpoints import POINTS
 from limbeck.guard.evidence.conformal import Doubles, e_value
-from limbeck.guard.features import NAMES
+from limbeck.guard.features import NAMES, SENSE
 
 KINDS = ("own", "shared")
 """Whose requests a score is about: one account's, or all of a cluster."""
+_POINTS_UP = np.array(SENSE) > 0
 VERSION = 1
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """Linear scores against every rival, in standard deviations of that rival's honest histories."""
+    """Scores against every rival, in spreads of that rival's honest histories: linear, and capped feature by feature.
+
+    A feature counts up to `cap_JF`, the value that nine in ten copiers of that way stay below (in the direction of its sense):
+    going beyond what copiers do is no further evidence of copying, only of being something that nobody has seen.
+    """
 
     weight_RJF: Doubles
+    cap_JF: Doubles
     centre_KRJ: Doubles
     scale_KRJ: Doubles
 
     def score(self, place: int, feature_F: Doubles) -> Doubles:
         """Return, per rival, the score towards the likeliest way of copying; shape [R]."""
-        raw_RJ = self.weight_RJF @ feature_F
-        return ((raw_RJ - self.centre_KRJ[place]) / self.scale_KRJ[place]).max(axis=1)
+        return self.ways(place, feature_F).max(axis=1)
+
+    def ways(self, place: int, feature_F: Doubles) -> Doubles:
+        """Return the score per rival and way of copying; shape [R, J]."""
+        raw_RJ = (self.weight_RJF * self._capped(feature_F)).sum(axis=2)
+        return (raw_RJ - self.centre_KRJ[place]) / self.scale_KRJ[place]
+
+    def rows(self, place_N: Ints, feature_NF: Doubles) -> Doubles:
+        """Return the same for many vectors; shape [N, R, J]."""
+        capped_NJF = self._capped(feature_NF[:, None, :])
+        raw_NRJ = np.einsum("njf,rjf->nrj", capped_NJF, self.weight_RJF, optimize=True)
+        return (raw_NRJ - self.centre_KRJ[place_N]) / self.scale_KRJ[place_N]
+
+    def less(self, margin_J: Doubles) -> "Scorer":
+        """Return the scorer whose scores are lower by a margin per way of copying."""
+        return Scorer(
+            self.weight_RJF,
+            self.cap_JF,
+            self.centre_KRJ + margin_J * self.scale_KRJ,
+            self.scale_KRJ,
+        )
 
     def parts(self, place: int, feature_F: Doubles, rival: int) -> Doubles:
         """Return what each feature adds to the likeliest way's score against a rival; shape [F]."""
-        raw_J = self.weight_RJF[rival] @ feature_F
-        way = int(((raw_J - self.centre_KRJ[place, rival]) / self.scale_KRJ[place, rival]).argmax())
-        return self.weight_RJF[rival, way] * feature_F / self.scale_KRJ[place, rival, way]
+        way = int(self.ways(place, feature_F)[rival].argmax())
+        return (
+            self.weight_RJF[rival, way]
+            * self._capped(feature_F)[way]
+            / self.scale_KRJ[place, rival, way]
+        )
+
+    def _capped(self, feature_F: Doubles) -> Doubles:
+        return capped(feature_F, self.cap_JF)
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A fitted guard: `peaks_N` are the honest histories of each rival, `margins_R` what unseen families cost."""
+    """A fitted guard: its scores are less the margin that unseen families take."""
 
     rivals: tuple[str, ...]
     scorers: Mapping[str, Scorer]
     """By kind."""
     peaks: tuple[Doubles, ...]
     """Per rival, the largest score of each honest history, ascending."""
-    margins_R: Doubles
-    """Taken off every score before it is ranked."""
     steepness: float
     horizon: int
     """Requests that the honest histories cover; alpha holds per so many requests of an account."""
@@ -60,10 +91,15 @@ class Calibration:
         """Return the e-value against each rival."""
         return np.array(
             [
-                e_value(float(peak - margin), honest_N, self.steepness) if peak > -np.inf else 0.0
-                for peak, margin, honest_N in zip(peak_R, self.margins_R, self.peaks, strict=True)
+                e_value(float(peak), honest_N, self.steepness) if peak > -np.inf else 0.0
+                for peak, honest_N in zip(peak_R, self.peaks, strict=True)
             ]
         )
+
+
+def capped(feature_F: Doubles, cap_JF: Doubles) -> Doubles:
+    """Return features cut off where they point further towards copying than `cap_JF`; broadcasts."""
+    return np.where(_POINTS_UP, np.minimum(feature_F, cap_JF), np.maximum(feature_F, cap_JF))
 
 
 def save(calibration: Calibration, path: Path) -> str:
@@ -77,11 +113,11 @@ def save(calibration: Calibration, path: Path) -> str:
         "alpha": calibration.alpha,
         "horizon": calibration.horizon,
         "steepness": calibration.steepness,
-        "margins": calibration.margins_R.tolist(),
         "peaks": [peaks.tolist() for peaks in calibration.peaks],
         "scorers": {
             kind: {
                 "weight": scorer.weight_RJF.tolist(),
+                "cap": scorer.cap_JF.tolist(),
                 "centre": scorer.centre_KRJ.tolist(),
                 "scale": scorer.scale_KRJ.tolist(),
             }
@@ -128,11 +164,10 @@ def _calibration(values: Mapping[str, Any]) -> Calibration:
     return Calibration(
         rivals=tuple(values["rivals"]),
         scorers={
-            kind: Scorer(*(np.array(of[name]) for name in ("weight", "centre", "scale")))
+            kind: Scorer(*(np.array(of[name]) for name in ("weight", "cap", "centre", "scale")))
             for kind, of in values["scorers"].items()
         },
         peaks=tuple(np.array(peaks) for peaks in values["peaks"]),
-        margins_R=np.array(values["margins"]),
         steepness=float(values["steepness"]),
         horizon=int(values["horizon"]),
         alpha=float(values["alpha"]),

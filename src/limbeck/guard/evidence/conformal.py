@@ -47,3 +47,25 @@ def smallest_alpha(histories: int) -> float:
 def lacking(histories: int, alpha: float) -> int:
     """Return how many honest histories are missing for a promise of alpha; 0 if none."""
     return max(0, math.ceil(1.0 / alpha - 1e-9) - 1 - histories)
+
+
+def threshold(
+    honest_N: Doubles, steepness: float, alpha: float, histories: int | None = None
+) -> float:
+    """Return the score from which e >= 1/alpha.
+
+    Args:
+        honest_N: Honest scores.
+        steepness: Of `weight`.
+        alpha: In (0, 1).
+        histories: Take the promise of so many histories, instead of those that are there.
+
+    Raises:
+        ValueError: So few histories never reach 1/alpha.
+    """
+    share = 1.0 / (alpha * ((len(honest_N) if histories is None else histories) + 1))
+    if share >= 1.0:
+        raise ValueError(f"{len(honest_N)} honest histories cannot promise alpha = {alpha:g}")
+    ceiling = float(np.max(honest_N))
+    others = float(weight(honest_N - ceiling, steepness).sum())
+    return ceiling + math.log(others * share / (1.0 - share)) / steepness
