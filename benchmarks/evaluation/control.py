@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from detectors.limbeck_watch import Limbeck
 from detectors.race import Detector, peaks, trace
 from detectors.texts import Source
 from detectors.threshold import threshold
@@ -19,10 +18,9 @@ from traffic.folds import Fold
 from traffic.log import merged, rewritten
 from traffic.material import Material
 
-from evaluation.fitting import fit
+from evaluation.fitting import fit, open_limbeck
 from evaluation.plan import BUDGETS, TARGET, Plan, fit_census, honest_census
 from evaluation.reading import make_reader
-from limbeck.guard.watch import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +43,11 @@ def rewrite(text: str) -> str:
 def control(plan: Plan, fitting: Fold, judging: Fold, material: Material, folder: Path) -> Control:
     """Fit and judge on rewritten traffic."""
     small = replace(plan, accounts=plan.control, unmimic=None)
-    fitted = fit(fit_census(small, fitting), material, folder / "control", rewrite)
+    census = fit_census(small, fitting)
+    fitted = fit(census, material, folder / "control", alpha=small.alpha, rewrite=rewrite)
     with ExitStack() as stack:
         reader = make_reader(small, fitting, material, stack, rewrite)
-    limbeck = Limbeck(Watch.open(fitted.policy, secret=b"benchmark"))
+    limbeck = open_limbeck(fitted)
     census = honest_census(small, judging)
     kind = {account.name: account.kind for account, _ in accounts(census)}
     peak = peaks([limbeck, Source()], reader.read(rewritten(merged(census, material), rewrite)))

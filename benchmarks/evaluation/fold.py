@@ -5,9 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-import numpy as np
 from detectors.adaptive import Price
-from detectors.limbeck_watch import Limbeck
+from detectors.limbeck_watch import ACCUSED, SHIPPED, Limbeck, Shipped
 from detectors.mmd import Mmd
 from detectors.nearest import Prada, Seat
 from detectors.race import Detector, Trace, peaks, trace
@@ -24,14 +23,10 @@ from traffic.log import merged
 from traffic.material import Material
 
 from evaluation.control import Control, control
-from evaluation.fitting import Fitted, Operated, fit, replay_and_score
+from evaluation.fitting import Fitted, Operated, fit, open_limbeck, replay_and_score
 from evaluation.plan import BUDGETS, Entry, Plan, entries, fit_census, honest_census, mixed_census
 from evaluation.reading import make_reader
 from evaluation.rehearsal import rehearsals
-from limbeck.guard.policy import load_policy
-from limbeck.guard.watch import Watch
-
-_SECRET = b"benchmark"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +63,18 @@ def judge(
     """Fit, replay, and run everything that is compared."""
     clock = Stopwatch(console, judging.name)
     folder = plan.work / f"{fitting.name}-{judging.name}"
-    fitted = fit(fit_census(plan, fitting), material, folder)
+    fitted = fit(fit_census(plan, fitting), material, folder, alpha=plan.alpha)
     clock.lap("fit")
     operated = replay_and_score(mixed_census(plan, judging), material, fitted, folder)
-    clock.lap("operating point")
+    clock.lap("mixed log")
     with ExitStack() as stack:
         reader = make_reader(plan, fitting, material, stack)
         carried = _carried(plan, fitting, material, reader)
         clock.lap("thresholds of the baselines")
         census = honest_census(plan, judging)
-        limbeck = Limbeck(Watch.open(fitted.policy, secret=_SECRET))
-        peak = peaks([limbeck, *baselines(plan, reader)], reader.read(merged(census, material)))
+        limbeck = open_limbeck(fitted)
+        racing = [limbeck, Shipped(limbeck), *baselines(plan, reader)]
+        peak = peaks(racing, reader.read(merged(census, material)))
         clock.lap("honest accounts")
         who = {account.name: account for account, _ in accounts(census)}
         kind = {name: account.kind for name, account in who.items()}
@@ -86,7 +82,8 @@ def judge(
         above = {
             name: {b: threshold(scores, kind, b) for b in BUDGETS} for name, scores in peak.items()
         }
-        carried["limbeck"] = float(np.log(1 / load_policy(fitted.policy).evidence.alpha))
+        carried[SHIPPED] = ACCUSED
+        above[SHIPPED] = dict.fromkeys(BUDGETS, ACCUSED)
         traces = list(_traces(plan, judging, material, reader, limbeck))
         clock.lap("campaigns")
         prices = rehearsals(
@@ -139,5 +136,6 @@ def _traces(
     for entry in entries(plan, fold):
         census = Census(fold, plan.seed, {}, (entry.campaign,))
         copies = {account.name: marks(account, entry.campaign) for account, _ in accounts(census)}
-        racing = [limbeck.branch(), *baselines(plan, reader)]
+        branch = limbeck.branch()
+        racing = [branch, Shipped(branch), *baselines(plan, reader)]
         yield entry, trace(racing, reader.read(merged(census, material)), copies)

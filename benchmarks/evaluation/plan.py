@@ -41,9 +41,20 @@ class Plan:
     unmimic: Path | None
 
     @property
+    def alpha(self) -> float:
+        """The least rate that so many honest accounts can promise, at best 0.1%."""
+        return supported(self.accounts)
+
+    @property
     def directions(self) -> Sequence[tuple[str, str]]:
         """(fitted on, judged on)."""
         return (("a", "b"),) if self.quick else (("a", "b"), ("b", "a"))
+
+
+def supported(accounts: int) -> float:
+    """Return what the accounts of a class can promise that `fit` does not learn from: four fifths, or all but 40 or half."""
+    learned = min(max(40, accounts // 5), accounts // 2)
+    return max(BUDGETS[0], 1 / (0.8 * (accounts - learned)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +76,18 @@ def fit_census(plan: Plan, fold: Fold) -> Census:
 
 
 def mixed_census(plan: Plan, fold: Fold) -> Census:
-    """Return the log of the operating point: honest accounts and, among them, a campaign of each tactic."""
+    """Return a log with a campaign of each tactic among some of the honest accounts."""
     among = [
         campaign(fold, n, accounts=10 * (n % 2) + 1, mix=1.0, queries=300, seed=plan.seed + 900 + n)
         for n in range(len(fold.tactics))
     ]
-    return Census(fold, plan.seed + 1, dict.fromkeys(HONEST, plan.accounts), tuple(among))
+    return Census(
+        fold, plan.seed + 1, dict.fromkeys(HONEST, max(8, plan.accounts // 5)), tuple(among)
+    )
 
 
 def honest_census(plan: Plan, fold: Fold) -> Census:
-    """Return the same honest accounts alone."""
+    """Return honest accounts alone."""
     return Census(fold, plan.seed + 1, dict.fromkeys(HONEST, plan.accounts))
 
 

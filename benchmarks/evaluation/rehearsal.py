@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from detectors.adaptive import Price, Strategy, neighbours, search, shelled
-from detectors.limbeck_watch import Limbeck
+from detectors.limbeck_watch import LIMBECK, SHIPPED, Limbeck, Shipped
 from detectors.race import Detector, Trace, trace
 from detectors.reader import Reader
 from traffic.account import Exchange
@@ -41,12 +41,12 @@ def rehearsals(
     ordered = _Ordered(plan, fold, material, reader)
 
     def rehearse(strategy: Strategy) -> Price:
-        found = _run(
-            plan, fold, material, reader, [limbeck.branch(), *others()], strategy, curve, ordered
-        )
+        branch = limbeck.branch()
+        racing = [branch, Shipped(branch), *others()]
+        found = _run(plan, fold, material, reader, racing, strategy, curve, ordered)
         for name, above in carried.items():
             prices[name].append(price(strategy, found, name, above, curve))
-        return prices["limbeck"][-1]
+        return prices[SHIPPED][-1]
 
     search(
         rehearse,
@@ -63,7 +63,7 @@ def price(strategy: Strategy, found: Trace, detector: str, above: float, curve: 
     last = len(found.copied_Q) if caught is None else caught
     enough = int(np.searchsorted(found.copied_Q, curve.needed)) + 1
     last = min(last, enough) if found.copied_Q[-1] >= curve.needed else last
-    seen = found.score_Q[detector][:last]
+    seen = found.score_Q[LIMBECK if detector == SHIPPED else detector][:last]
     return Price(
         strategy,
         float(seen[-1]),

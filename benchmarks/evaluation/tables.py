@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from statistics import median
 
 from detectors.adaptive import pareto
+from detectors.limbeck_watch import ACCUSED, SHIPPED
 from detectors.race import Trace
-from detectors.threshold import Accusations, worst_first
+from detectors.threshold import Accusations, accusations, worst_first
 from rich.table import Table
 from traffic.campaigns import MIXES, SIZES
 
@@ -45,11 +46,10 @@ def honest(found: Sequence[FoldResult]) -> list[Accusations]:
     """Return the honest classes of both directions at the operating point, the worst first."""
     counts: dict[str, list[int]] = {}
     for result in found:
-        for kind, of in result.operated.score["classes"].items():
-            if kind != "copier":
-                held = counts.setdefault(kind, [0, 0])
-                held[0] += of["accounts"]
-                held[1] += of["accused"]
+        for one in accusations(result.peak[SHIPPED], result.kind, ACCUSED):
+            held = counts.setdefault(one.kind, [0, 0])
+            held[0] += one.accounts
+            held[1] += one.accused
     return worst_first([Accusations(kind, total, hit) for kind, (total, hit) in counts.items()])
 
 
@@ -161,10 +161,7 @@ def tactics(found: Sequence[FoldResult]) -> Table:
             / len(rows)
             for b in BUDGETS
         ]
-        shares.append(
-            sum(t.caught("limbeck", r.carried["limbeck"]) is not None for r, _, t in rows)
-            / len(rows)
-        )
+        shares.append(sum(t.caught(SHIPPED, ACCUSED) is not None for r, _, t in rows) / len(rows))
         shown.add_row(family, *(f"{share:.0%}" for share in shares), str(len(rows)))
     return shown
 
@@ -204,7 +201,7 @@ def adaptive(found: Sequence[FoldResult]) -> Table:
     ):
         shown.add_column(heading, justify="left" if heading == "strategy" else "right")
     for result in found:
-        for price in pareto(result.prices["limbeck"]):
+        for price in pareto(result.prices[SHIPPED]):
             shown.add_row(
                 result.fold, price.strategy.label, f"{price.evidence:.1f}", f"{price.per_answer:.1f}",
                 f"{price.identities:.1f}" if price.caught else "1 (never caught)", f"{price.factor:.1f}",
