@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 class Account:
     """One account: its memory, its evidence, its groups and its standing."""
 
-    __slots__ = ("evidence", "groups", "latest_R", "memory", "peak_R", "standing")
+    __slots__ = ("evidence", "groups", "latest_R", "memory", "pardon_R", "peak_R", "standing")
 
     def __init__(self, rivals: int) -> None:
         """Start unknown."""
@@ -31,18 +31,21 @@ class Account:
         """The largest score so far against each rival."""
         self.latest_R: Vector = np.full(rivals, -np.inf)
         """The score of its own requests at the last checkpoint."""
+        self.pardon_R: Vector = np.full(rivals, -np.inf)
+        """Scores of its clusters that a person has looked at; only what exceeds them counts again."""
         self.groups: tuple[int, ...] = ()
         self.standing = Action.ALLOW
         """The accusation that stands until a person lifts it."""
-        self.evidence: float | None = None
-        """The e-value that follows from `peak_R`, or None where it has to be computed anew."""
+        self.evidence: tuple[float, int] | None = None
+        """What follows from `peak_R`: the e-value and the best rival; None where it has to be computed anew."""
 
     def pack(self) -> bytes:
         """Return the state as `PACKED_BYTES` bytes."""
         rivals = len(self.peak_R)
         head = _HEAD.pack(int(self.standing), len(self.groups), rivals)
         groups = struct.pack(f"<{GROUPS}Q", *self.groups, *[0] * (GROUPS - len(self.groups)))
-        return head + groups + _scores(self.peak_R) + _scores(self.latest_R) + self.memory.pack()
+        scores = b"".join(map(_scores, (self.peak_R, self.latest_R, self.pardon_R)))
+        return head + groups + scores + self.memory.pack()
 
     @classmethod
     def unpack(cls, data: bytes) -> "Account":
@@ -53,14 +56,14 @@ class Account:
         account.standing = Action(standing)
         account.groups = struct.unpack_from(f"<{GROUPS}Q", data, at)[:groups]
         at += 8 * GROUPS
-        account.peak_R = np.frombuffer(data, np.float64, rivals, at).copy()
-        at += 8 * RIVALS
-        account.latest_R = np.frombuffer(data, np.float64, rivals, at).copy()
-        account.memory = Memory.unpack(data[at + 8 * RIVALS :])
+        account.peak_R, account.latest_R, account.pardon_R = (
+            np.frombuffer(data, np.float64, rivals, at + 8 * RIVALS * n).copy() for n in range(3)
+        )
+        account.memory = Memory.unpack(data[at + 24 * RIVALS :])
         return account
 
 
-PACKED_BYTES = _HEAD.size + 8 * GROUPS + 16 * RIVALS + MEMORY_BYTES
+PACKED_BYTES = _HEAD.size + 8 * GROUPS + 24 * RIVALS + MEMORY_BYTES
 
 
 class Cluster:

@@ -75,7 +75,8 @@ def ask(observation: Observation, sketcher: Sketcher, suites: Sequence[Suite]) -
         sketcher[word] for word in set(words) if len(word) >= _LONG_WORD or not word.isascii()
     ]
     talk = dialogue(said, words)
-    sought = elicitation(said.everything, words_of(said.everything))
+    whole = said.everything
+    sought = elicitation(whole, words if whole is said.newest else words_of(whole))
     use = interface(observation.request, observation.response, prefill=bool(said.prefill))
     hit = hits(fingerprints(shingles), suites) if suites else 0.0
     return Asked(

@@ -30,6 +30,8 @@ class Conversation:
     @property
     def everything(self) -> str:
         """All roles and all chunks joined, so that nothing hides in another one."""
+        if not (self.frame or self.earlier or self.reply or self.prefill):
+            return self.newest
         return "\n".join(
             part
             for part in (self.frame, self.earlier, self.reply, self.newest, self.prefill)

@@ -212,7 +212,7 @@ def _check_names(values: Mapping[str, Any]) -> None:
     unknown = [name for name in values if name not in REQUIRED and name not in OPTIONAL]
     if unknown:
         raise GuardError(
-            f"`{_short(unknown[0])}` is not a field of the format; further fields belong into `attributes`"
+            f"{_short(unknown[0])} is not a field of the format; further fields belong into `attributes`"
         )
 
 

@@ -12,7 +12,7 @@ from limbeck.guard import lane
 from limbeck.guard.accounts import CLUSTER_BYTES, GROUPS, PACKED_BYTES, Account, Cluster, Resident
 from limbeck.guard.decision import Action, Decision, Reason
 from limbeck.guard.evidence import calibration as calibrated
-from limbeck.guard.evidence.calibration import Calibration
+from limbeck.guard.evidence.calibration import LEANS, Calibration
 from limbeck.guard.evidence.checkpoints import due, nearest
 from limbeck.guard.features import NAMES, Asked, ask
 from limbeck.guard.memory import PACKED_BYTES as MEMORY_BYTES
@@ -118,7 +118,7 @@ class Watch:
         return self._decide(observation, account, clusters)
 
     def lift(self, account: str) -> None:
-        """Take back an accusation, as a person decided; evidence starts anew.
+        """Take back an accusation, as a person decided; evidence starts anew, of its clusters too.
 
         Raises:
             GuardError: The account is not known.
@@ -128,11 +128,16 @@ class Watch:
             raise GuardError(f"account {account!r} is not known to the watch")
         known.standing = Action.ALLOW
         known.peak_R[:] = -np.inf
+        known.latest_R[:] = -np.inf
+        known.evidence = None
+        for key in known.groups:
+            if (cluster := self.clusters.peek(key)) is not None:
+                known.pardon_R = np.maximum(known.pardon_R, cluster.peak_R)
 
     def e_value(self, account: str) -> float:
         """Return the evidence against an account; 1 where it is not known."""
         known = self.accounts.peek(account)
-        return 1.0 if known is None else self._evidence(known)
+        return 1.0 if known is None else self._evidence(known)[0]
 
     def discoveries(self, rate: float) -> tuple[str, ...]:
         """Return the accounts that are copying at a false discovery rate, by e-BH over all that are resident.
@@ -142,7 +147,7 @@ class Watch:
         """
         from limbeck.stats.multiple import e_benjamini_hochberg
 
-        found = [(str(name), self._evidence(account)) for name, account in self.accounts]
+        found = [(str(name), self._evidence(account)[0]) for name, account in self.accounts]
         kept = e_benjamini_hochberg([e for _, e in found], rate)
         return tuple(name for (name, _), is_kept in zip(found, kept, strict=True) if is_kept)
 
@@ -184,6 +189,12 @@ class Watch:
 
     def _weigh(self, name: str, account: Account, clusters: list[Cluster]) -> None:
         """Bring scores up to date: of the account, of its clusters, and of the account through them."""
+        if (
+            self._calibration is not None
+            and account.memory.requests % self._calibration.horizon == 1
+        ):
+            account.peak_R = np.full(self._rivals, -np.inf)
+            account.evidence = None
         place = due(account.memory.requests)
         if place is not None:
             self._weigh_own(name, account, place)
@@ -202,8 +213,6 @@ class Watch:
         if self._recorder is not None:
             self._recorder.own(name, place, feature_F)
         if self._calibration is not None:
-            if account.memory.requests % self._calibration.horizon == 0:
-                account.peak_R[:] = -np.inf
             account.latest_R = self._calibration.scorers["own"].score(place, feature_F)
             account.peak_R = np.maximum(account.peak_R, account.latest_R)
             account.evidence = None
@@ -218,26 +227,30 @@ class Watch:
 
     def _lift_through(self, account: Account, cluster: Cluster) -> None:
         """A cluster's evidence counts against an account whose own requests lean the same way."""
-        through_R = np.where(account.latest_R > 0, cluster.peak_R, -np.inf)
+        counts_R = (account.latest_R > LEANS) & (cluster.peak_R > account.pardon_R)
+        through_R = np.where(counts_R, cluster.peak_R, -np.inf)
         if (through_R > account.peak_R).any():
             account.peak_R = np.maximum(account.peak_R, through_R)
             account.evidence = None
 
-    def _evidence(self, account: Account) -> float:
+    def _evidence(self, account: Account) -> tuple[float, int]:
+        """The e-value of an account, and the rival that explains it best."""
         if self._calibration is None:
-            return 1.0
+            return 1.0, 0
         if account.evidence is None:
-            account.evidence = float(self._calibration.e_values(account.peak_R).min())
+            account.evidence = self._calibration.evidence(account.peak_R)
         return account.evidence
 
     def _decide(
         self, observation: Observation, account: Account, clusters: list[Cluster]
     ) -> Decision:
-        evidence = self._evidence(account)
+        evidence, rival = self._evidence(account)
         budget = self._policy.yield_
         meters = [account.memory.meter, *(c.memory.meter for c in clusters if c.memory is not None)]
         spent = max(meter.spent(budget.traces, budget.tokens) for meter in meters)
-        through, because = self._because(account, clusters, evidence)
+        through, because = (
+            self._because(account, clusters, rival) if evidence >= WORTH_SAYING else ("", ())
+        )
         served = lane.place(self._policy.lane, account.memory, observation.declared_use)
         if served is not None:
             action, clause, because = served.action, "benchmark lane", (*served.because, *because)
@@ -251,13 +264,12 @@ class Watch:
         )  # fmt: skip
 
     def _because(
-        self, account: Account, clusters: list[Cluster], evidence: float
+        self, account: Account, clusters: list[Cluster], rival: int
     ) -> tuple[str, tuple[Reason, ...]]:
         """The cluster that evidence came through, and the features that weigh most against the best rival."""
         fitted = self._calibration
-        if fitted is None or evidence < WORTH_SAYING:
+        if fitted is None:
             return "", ()
-        rival = int(fitted.e_values(account.peak_R).argmin())
         through = next((c for c in clusters if c.peak_R[rival] >= account.peak_R[rival]), None)
         memory = account.memory if through is None or through.memory is None else through.memory
         kind = "own" if through is None else "shared"

@@ -1,8 +1,9 @@
 """What `limbeck guard fit` learned: scores against each honest rival, and the honest histories that they are ranked among."""
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import numpy.typing as npt
 from limbeck.artefact import sha256_json, write_json
 from limbeck.errors import GuardError
 from limbeck.guard.evidence.checkpoints import POINTS
-from limbeck.guard.evidence.conformal import Doubles, e_value
+from limbeck.guard.evidence.conformal import Doubles, Honest
 from limbeck.guard.features import NAMES, SENSE
 
 KINDS = ("own", "shared")
 """Whose requests a score is about: one account's, or all of a cluster."""
 _POINTS_UP = np.array(SENSE) > 0
+LEANS = 1.0
+"""A cluster's evidence counts against an account whose own last score against that rival is above this."""
 VERSION = 1
 Ints = npt.NDArray[np.int64]
 
@@ -87,14 +90,25 @@ class Calibration:
     alpha: float
     report: Mapping[str, Any]
 
-    def e_values(self, peak_R: Doubles) -> Doubles:
-        """Return the e-value against each rival."""
-        return np.array(
-            [
-                e_value(float(peak), honest_N, self.steepness) if peak > -np.inf else 0.0
-                for peak, honest_N in zip(peak_R, self.peaks, strict=True)
-            ]
-        )
+    honest: tuple[Honest, ...] = field(init=False)
+    """What e-values need of `peaks`."""
+
+    def __post_init__(self) -> None:
+        """Sum the honest histories up once."""
+        summed = tuple(Honest.of(peak_N, self.steepness) for peak_N in self.peaks)
+        object.__setattr__(self, "honest", summed)
+
+    def evidence(self, peak_R: Doubles) -> tuple[float, int]:
+        """Return the e-value against the rival that explains a history best, and which rival that is.
+
+        Before the first checkpoint nothing is known and the e-value is 0.
+        """
+        e_R = [
+            0.0 if peak == -math.inf else honest.e_value(peak)
+            for peak, honest in zip(peak_R.tolist(), self.honest, strict=True)
+        ]
+        least = min(e_R)
+        return least, e_R.index(least)
 
 
 def capped(feature_F: Doubles, cap_JF: Doubles) -> Doubles:

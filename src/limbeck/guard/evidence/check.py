@@ -2,7 +2,7 @@
 
 Exchangeability with honest histories of known families says nothing about a family that nobody has seen. So each honest
 family is held out in turn, weights and ranks are made without it, and its accounts are judged. What goes wrong is made
-good by a margin per way of copying, taken off every score before it is ranked: the guarantee over known families can
+good by a margin that is taken off every score before it is ranked: the guarantee over known families can
 only become more conservative. Over unknown families n of them can promise no more than 1/(n + 1), whatever the margin; the
 report says so.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from limbeck.guard.evidence.calibration import KINDS, Scorer
-from limbeck.guard.evidence.conformal import Doubles, threshold
+from limbeck.guard.evidence.conformal import Doubles, Honest
 from limbeck.guard.evidence.history import Histories, Mask
 from limbeck.guard.evidence.labels import Labels
 from limbeck.guard.evidence.ranking import LOWEST, Peaks, rank
@@ -60,11 +60,16 @@ def check(
 
 
 def margins(checks: Sequence[Check], ways: int) -> dict[str, Doubles]:
-    """Return, by kind, the largest excess of any family that was held out; shape [J]."""
-    return {
-        kind: np.max([one.excess[kind] for one in checks], axis=0) if checks else np.zeros(ways)
-        for kind in KINDS
-    }
+    """Return, by kind, the margin that families nobody has seen are given, the same for all ways of copying; shape [J].
+
+    It is the largest excess of a family that was held out, and as much again as that one exceeded the next: had the
+    margin been set by all other families, that is what it would have lacked for the worst.
+    """
+    found: dict[str, Doubles] = {}
+    for kind in KINDS:
+        excess_C = sorted([0.0, 0.0, *(float(one.excess[kind].max()) for one in checks)])
+        found[kind] = np.full(ways, 2 * excess_C[-1] - excess_C[-2])
+    return found
 
 
 def limits(
@@ -75,10 +80,12 @@ def limits(
     Args:
         peaks: Honest peaks per rival.
         units: Honest units that the promise is made with.
-        steepness: Of `conformal.weight`.
+        steepness: Of `conformal.Honest`.
         alpha: The promise.
     """
-    return np.array([threshold(p, steepness, alpha, n) for p, n in zip(peaks, units, strict=True)])
+    return np.array(
+        [Honest.of(p, steepness).limit(alpha, n) for p, n in zip(peaks, units, strict=True)]
+    )
 
 
 def _judge(labels: Labels, family: int, peaks: Peaks, limit_R: Doubles) -> Check:

@@ -13,30 +13,61 @@ time is at most the one at the end, and the first time that it crosses a limit i
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+_FAR = 600.0
+"""Exponents beyond it leave the range of floats."""
 Doubles = npt.NDArray[np.float64]
 
 
-def weight(score_N: Doubles, steepness: float) -> Doubles:
-    """Return g: exponential in the score, so that only scores near the honest maximum count against."""
-    return np.exp(np.clip(steepness * score_N, -700.0, 700.0))
+@dataclass(frozen=True, slots=True)
+class Honest:
+    """The honest histories of one rival, as far as e-values need them."""
 
+    histories: int
+    ceiling: float
+    """The largest of their scores."""
+    others: float
+    """The sum of g over all of them, in units of g at the ceiling; at least 1."""
+    steepness: float
+    """g is exponential in the score with this rate, so that only scores near the ceiling count against."""
 
-def e_value(score: float, honest_N: Doubles, steepness: float) -> float:
-    """Return the conformal e-value of one score; never above n + 1.
+    @classmethod
+    def of(cls, score_N: Doubles, steepness: float) -> "Honest":
+        """Sum up honest scores.
 
-    Raises:
-        ValueError: There is no honest score.
-    """
-    if not len(honest_N):
-        raise ValueError("a conformal e-value needs honest histories, got none")
-    ceiling = float(np.max(honest_N))
-    ratio_N = weight(honest_N - ceiling, steepness)
-    own = float(weight(np.array([score - ceiling]), steepness)[0])
-    return (len(honest_N) + 1) * own / (own + float(ratio_N.sum()))
+        Raises:
+            ValueError: There is none.
+        """
+        if not len(score_N):
+            raise ValueError("a conformal e-value needs honest histories, got none")
+        ceiling = float(np.max(score_N))
+        others = float(np.exp(np.maximum(steepness * (score_N - ceiling), -_FAR)).sum())
+        return cls(len(score_N), ceiling, others, steepness)
+
+    def e_value(self, score: float) -> float:
+        """Return the conformal e-value of one score; in [0, n + 1]."""
+        own = math.exp(min(_FAR, max(-_FAR, self.steepness * (score - self.ceiling))))
+        return (self.histories + 1) / (1.0 + self.others / own)
+
+    def limit(self, alpha: float, histories: int | None = None) -> float:
+        """Return the score from which e >= 1/alpha.
+
+        Args:
+            alpha: In (0, 1).
+            histories: Take the promise of so many histories, instead of those that are there.
+
+        Raises:
+            ValueError: So few histories never reach 1/alpha.
+        """
+        n = self.histories if histories is None else histories
+        share = 1.0 / (alpha * (n + 1))
+        if share >= 1.0:
+            raise ValueError(f"{n} honest histories cannot promise alpha = {alpha:g}")
+        return self.ceiling + math.log(self.others * share / (1.0 - share)) / self.steepness
 
 
 def smallest_alpha(histories: int) -> float:
@@ -47,25 +78,3 @@ def smallest_alpha(histories: int) -> float:
 def lacking(histories: int, alpha: float) -> int:
     """Return how many honest histories are missing for a promise of alpha; 0 if none."""
     return max(0, math.ceil(1.0 / alpha - 1e-9) - 1 - histories)
-
-
-def threshold(
-    honest_N: Doubles, steepness: float, alpha: float, histories: int | None = None
-) -> float:
-    """Return the score from which e >= 1/alpha.
-
-    Args:
-        honest_N: Honest scores.
-        steepness: Of `weight`.
-        alpha: In (0, 1).
-        histories: Take the promise of so many histories, instead of those that are there.
-
-    Raises:
-        ValueError: So few histories never reach 1/alpha.
-    """
-    share = 1.0 / (alpha * ((len(honest_N) if histories is None else histories) + 1))
-    if share >= 1.0:
-        raise ValueError(f"{len(honest_N)} honest histories cannot promise alpha = {alpha:g}")
-    ceiling = float(np.max(honest_N))
-    others = float(weight(honest_N - ceiling, steepness).sum())
-    return ceiling + math.log(others * share / (1.0 - share)) / steepness

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from limbeck.guard.evidence.calibration import Scorer
+from limbeck.guard.evidence.calibration import LEANS, Scorer
 from limbeck.guard.evidence.conformal import Doubles
 from limbeck.guard.features import NAMES
 
@@ -59,7 +59,7 @@ class Histories:
                 self.shared.owner_N,
                 scorers["shared"].rows(self.shared.place_N, self.shared.feature_NF),
             )
-            leans_NR1 = own_NRJ[own_N].max(axis=2, keepdims=True) > 0
+            leans_NR1 = own_NRJ[own_N].max(axis=2, keepdims=True) > LEANS
             np.maximum.at(through_ARJ, account_N, np.where(leans_NR1, risen_NRJ[row_N], -np.inf))
         return alone_ARJ, through_ARJ
 

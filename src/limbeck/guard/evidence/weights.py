@@ -41,6 +41,6 @@ def direction(
         return value, np.r_[slope_N @ x_NF + RIDGE * v[:-1], slope_N.sum()]
 
     size = x_NF.shape[1]
-    bounds = [(0.0, None)] * size + [(None, None)]
+    bounds = [(0.0, None if sense else 0.0) for sense in SENSE] + [(None, None)]
     found = minimize(loss, np.zeros(size + 1), jac=True, method="L-BFGS-B", bounds=bounds)
     return np.asarray(found.x[:-1]) / spread_F * sense_F

@@ -17,14 +17,7 @@ PHRASES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "reasoning steps",
             "numbered steps",
         ),
-        "steps": (
-            "all steps",
-            "your steps",
-            "the steps",
-            "reasoning steps",
-            "intermediate steps",
-            "numbered steps",
-        ),
+        "steps": ("all steps", "reasoning steps", "intermediate steps", "numbered steps"),
         "reasoning": (
             "your reasoning",
             "full reasoning",

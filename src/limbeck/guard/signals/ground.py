@@ -16,13 +16,18 @@ SMALLEST = 48
 """Hashes of the smallest-values sketch: distinct cells to about 1 part in 7."""
 CELLS = 4
 """Shingles of a request that count as its cells."""
+_SPREAD, _MASK = 0x9E3779B97F4A7C15, (1 << 64) - 1
+"""Cells are the smallest shingles of their requests, so they are spread out again before the smallest are kept."""
 _TWO_64 = float(1 << 64)
 _HEAD = struct.Struct("<III")
 
 
 @dataclass(frozen=True, slots=True)
 class Covered:
-    """Of one request: shares of its cells and topics that are new, and whether it was asked before."""
+    """Of one request: shares of its cells and topics that are new, and whether it was asked before.
+
+    Shares are corrected for the chance of looking known, so they are right on average and may pass 1 on one request.
+    """
 
     fresh: float
     growth: float
@@ -48,8 +53,8 @@ class Ground:
         load = 1.0 - self._load()
         repeat = 1.0 - self._new((identity,))
         covered = Covered(
-            fresh=min(1.0, self._new(cells) / load),
-            growth=min(1.0, self._new(topics) / load),
+            fresh=self._new(cells) / load,
+            growth=self._new(topics) / load,
             repeat=repeat,
         )
         if self._used >= FULL:
@@ -60,8 +65,9 @@ class Ground:
     def remember(self, cells: Iterable[int]) -> None:
         """Count cells towards the ground that is covered, each once over the whole history."""
         for cell in cells:
-            if cell < self._largest and cell not in self._smallest:
-                self._smallest.add(cell)
+            value = cell * _SPREAD & _MASK
+            if value < self._largest and value not in self._smallest:
+                self._smallest.add(value)
                 if len(self._smallest) > SMALLEST:
                     self._smallest.remove(max(self._smallest))
                     self._largest = max(self._smallest)

@@ -36,6 +36,7 @@ class Interface:
 def interface(request: Mapping[str, Any], response: Response | None, *, prefill: bool) -> Interface:
     """Return the profile of one request."""
     limit = number(request, "max_completion_tokens", "max_tokens", "max_output_tokens")
+    limit = None if limit is not None and limit < 0 else limit
     tokens = answer_tokens(response, limit)
     temperature = number(request, "temperature")
     samples = number(request, "n", "best_of") or 1.0

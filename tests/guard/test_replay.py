@@ -1,0 +1,49 @@
+import json
+from pathlib import Path
+
+import orjson
+import pytest
+from tinytraffic import compose
+
+from limbeck.errors import GuardError
+from limbeck.guard.policy import load_policy
+from limbeck.guard.replay import as_line, decide, replay
+from limbeck.guard.traffic import from_observation, read_log
+from limbeck.guard.watch import Watch
+
+SECRET = b"test"
+
+
+def write(path: Path) -> Path:
+    lines = [
+        json.dumps(from_observation(one)) for one in compose(honest=2, campaigns=1).observations
+    ]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def watch() -> Watch:
+    return Watch(load_policy(), secret=SECRET)
+
+
+def test_a_replay_says_what_the_live_watch_says_line_by_line(tmp_path: Path) -> None:
+    log, out = write(tmp_path / "log.jsonl"), tmp_path / "out" / "decisions.jsonl"
+    done = replay(log, watch(), out)
+    live = watch()
+    expected = [as_line(live.observe(one)) for one in read_log(log)]
+    assert [orjson.loads(line) for line in out.read_bytes().splitlines()] == expected
+    assert done.intake.kept == sum(done.actions.values()) == len(expected)
+
+
+def test_a_replay_that_fails_leaves_no_file(tmp_path: Path) -> None:
+    log = write(tmp_path / "log.jsonl")
+    log.write_text(log.read_text() + "\n{")
+    with pytest.raises(GuardError, match="not JSON"):
+        replay(log, watch(), tmp_path / "d.jsonl")
+    assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
+    assert replay(log, watch(), tmp_path / "d.jsonl", skip_unreadable=True).intake.skipped == 1
+
+
+def test_decisions_are_made_one_at_a_time(tmp_path: Path) -> None:
+    made = decide(iter(compose(honest=1, campaigns=1).observations), watch())
+    assert next(made).account
