@@ -33,6 +33,8 @@ class Strategy:
     linked: bool = True
     quiet: bool = False
     """Whether sampling options are left as a chat leaves them."""
+    exams: bool = False
+    """Whether the cover is items of a public suite, so as to be taken for an evaluation, instead of a chat."""
 
     @property
     def label(self) -> str:
@@ -41,7 +43,9 @@ class Strategy:
             self.shell, f"{self.mix:.0%} copying", f"{self.accounts} account{'s' * (self.accounts > 1)}",
             "alike" if self.alike else "scattered", "linked" if self.linked else "unlinked",
         ]  # fmt: skip
-        return ", ".join([*marks, *(["quiet"] if self.quiet else [])])
+        return ", ".join(
+            [*marks, *(["quiet"] * self.quiet), *(["suite items as cover"] * self.exams)]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +85,11 @@ class Price:
 def strategies(rng: np.random.Generator, count: int) -> Iterator[Strategy]:
     """Yield every shell once bare, then random strategies."""
     yield from (Strategy(shell, quiet=True, alike=True, linked=False) for shell in get_args(Shell))
+    yield Strategy("exam", mix=0.5, quiet=True, linked=False, exams=True)
     for _ in range(count):
         yield Strategy(
             pick(rng, get_args(Shell)), pick(rng, MIXES), pick(rng, SIZES), bool(rng.random() < 0.5),
-            bool(rng.random() < 0.3), bool(rng.random() < 0.7),
+            bool(rng.random() < 0.3), bool(rng.random() < 0.7), bool(rng.random() < 0.2),
         )  # fmt: skip
 
 
@@ -97,6 +102,7 @@ def mutate(rng: np.random.Generator, of: Strategy) -> Strategy:
         lambda: replace(of, alike=not of.alike),
         lambda: replace(of, linked=not of.linked),
         lambda: replace(of, quiet=not of.quiet),
+        lambda: replace(of, exams=not of.exams),
     )
     return pick(rng, changes)()
 

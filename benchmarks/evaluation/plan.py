@@ -1,7 +1,7 @@
 """Everything that decides the figures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from traffic.account import HONEST
@@ -93,8 +93,6 @@ def honest_census(plan: Plan, fold: Fold) -> Census:
 
 def entries(plan: Plan, fold: Fold) -> list[Entry]:
     """Return the campaigns that start after the honest week."""
-    from dataclasses import replace
-
     found: list[Entry] = []
 
     def add(

@@ -1,6 +1,7 @@
 """The white-box copier at work: strategy after strategy against a copy of the watch."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from detectors.adaptive import Price, Strategy, neighbours, search, shelled
@@ -17,6 +18,7 @@ from traffic.log import by_time
 from traffic.material import Material
 from traffic.tactics import Pool, pool_of
 
+from evaluation.fitting import KNOWN_SUITES
 from evaluation.gain import Curve
 from evaluation.plan import Plan
 
@@ -118,12 +120,20 @@ def _run(
 
 
 def _campaign(plan: Plan, fold: Fold, strategy: Strategy, curve: Curve) -> Campaign:
-    from dataclasses import replace
-
+    asked = min(_LONGEST, int(1.1 * curve.needed / strategy.mix) + 10)
     made = campaign(
-        fold, _TACTIC, accounts=strategy.accounts, mix=strategy.mix,
-        queries=min(_LONGEST, int(1.1 * curve.needed / strategy.mix) + 10), seed=plan.seed + 500,
-    )  # fmt: skip
+        fold,
+        _TACTIC,
+        accounts=strategy.accounts,
+        mix=strategy.mix,
+        queries=asked,
+        seed=plan.seed + 500,
+    )
+    suite = next(name for name in fold.families["benchmark"] if name in KNOWN_SUITES)
     return replace(
-        made, name=f"adaptive-{fold.name}", day=DAYS, linked="batch" if strategy.linked else "loose"
+        made,
+        name=f"adaptive-{fold.name}",
+        day=DAYS,
+        linked="batch" if strategy.linked else "loose",
+        cover=f"benchmark/{suite}" if strategy.exams else made.cover,
     )

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
+from itertools import count as counted
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +12,7 @@ import numpy.typing as npt
 from limbeck.guard.observation import Observation
 from traffic import clock, disguise
 from traffic.account import Account, Exchange, observe
+from traffic.bench import benchmark
 from traffic.chat import chat
 from traffic.material import Material
 from traffic.tactics import TACTICS, Pool, pool_of
@@ -36,6 +39,7 @@ class Campaign:
     queries: int
     """Requests of all accounts together, cover included."""
     cover: str
+    """A source of chats, or `benchmark/SUITE`."""
     """Source of the chats that cover it."""
     prose: str
     disguise: Disguise = "none"
@@ -108,10 +112,15 @@ def release(account: Account) -> float:
 def _cover(
     account: Account, campaign: Campaign, material: Material, count: int
 ) -> Iterator[Observation]:
-    person = replace(
-        account, kind="chat", family=f"chat/{campaign.cover}", requests=count, seed=account.seed + 1
-    )
-    return chat(person, material) if count else iter(())
+    seed = account.seed + 1
+    if not count:
+        return iter(())
+    if campaign.cover.startswith("benchmark/"):
+        runner = replace(account, kind="benchmark", family=campaign.cover, requests=count)
+        runs = (benchmark(replace(runner, seed=seed + n), material) for n in counted())
+        return chain.from_iterable(runs)
+    family = f"chat/{campaign.cover}"
+    return chat(replace(account, kind="chat", family=family, requests=count, seed=seed), material)
 
 
 def _moments(rng: np.random.Generator, account: Account, campaign: Campaign) -> Any:
