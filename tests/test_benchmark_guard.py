@@ -109,15 +109,15 @@ def test_seat_counts_queries_with_a_similar_predecessor_and_prada_tests_the_dist
     rng = np.random.default_rng(0)
     seat, prada = nearest.Seat(), nearest.Prada()
     base_ND = _units(rng, 40)
-    for row_D in base_ND:
-        scores = seat.see(_seen(row_D)), prada.see(_seen(row_D))
-    assert scores[0] == 0
     near_ND = base_ND + 0.001
-    for row_D in near_ND / np.linalg.norm(near_ND, axis=1, keepdims=True):
-        after = seat.see(_seen(row_D)), prada.see(_seen(row_D))
-    assert after[0] == 40
+    near_ND /= np.linalg.norm(near_ND, axis=1, keepdims=True)
+    seats, pradas = (
+        [detector.see(_seen(row_D)) for row_D in (*base_ND, *near_ND)] for detector in (seat, prada)
+    )
+    assert seats[39] == 0
+    assert seats[-1] == 40
     # Far ones first, near ones then: two heaps of distances are no bell.
-    assert after[1] > scores[1] + 0.1
+    assert pradas[-1] > pradas[39] + 0.1
 
 
 def test_mmd_is_small_within_the_population_larger_outside_and_silent_before_its_window_is_full() -> (

@@ -39,8 +39,7 @@ class Campaign:
     queries: int
     """Requests of all accounts together, cover included."""
     cover: str
-    """A source of chats, or `benchmark/SUITE`."""
-    """Source of the chats that cover it."""
+    """What covers it: a source of chats, or `benchmark/SUITE`."""
     prose: str
     disguise: Disguise = "none"
     tempo: Tempo = "steady"
