@@ -12,12 +12,17 @@ START = 1_790_000_000.0
 _SYLLABLES = ("ba", "ke", "lo", "mi", "nu", "pra", "sto", "ti", "vel", "wen", "zor", "qui")
 
 
+def dice(seed: int | str) -> random.Random:
+    """Return a seeded generator."""
+    return random.Random(seed)  # noqa: S311 (tests need no secrets)
+
+
 def words(rng: random.Random, count: int, topic: int | None = None) -> list[str]:
     """Return made-up words, of one topic's small vocabulary or of any."""
     drawn: list[str] = []
     for _ in range(count):
         seed = rng.randrange(40) if topic is not None else rng.randrange(1_000_000)
-        inner = random.Random(f"{topic} {seed}")
+        inner = dice(f"{topic} {seed}")
         drawn.append("".join(inner.choice(_SYLLABLES) for _ in range(inner.randint(2, 4))))
     return drawn
 
@@ -44,7 +49,7 @@ def compose(
     *, honest: int, campaigns: int = 4, requests: int = 12, seed: int = 0, kinds: Sequence[str] = ("chat", "pipeline", "benchmark", "agent")
 ) -> Traffic:  # fmt: skip
     """Return `honest` accounts of each class and campaigns of five accounts that share a card."""
-    rng = random.Random(seed)
+    rng = dice(seed)
     found: list[Observation] = []
     truths: dict[str, Truth] = {}
     for kind in kinds:
@@ -77,7 +82,7 @@ def _chat(name: str, family: int, rng: random.Random, requests: int) -> Iterator
 
 
 def _pipeline(name: str, family: int, rng: random.Random, requests: int) -> Iterator[Observation]:
-    template = " ".join(words(random.Random(name), 12, 7 + family))
+    template = " ".join(words(dice(name), 12, 7 + family))
     for n in range(requests):
         text = f"{template} {' '.join(words(rng, 6, 90))}"
         yield observation(
@@ -86,7 +91,7 @@ def _pipeline(name: str, family: int, rng: random.Random, requests: int) -> Iter
 
 
 def _benchmark(name: str, family: int, rng: random.Random, requests: int) -> Iterator[Observation]:
-    items = [" ".join(words(random.Random(f"item {family} {i}"), 14)) for i in range(30)]
+    items = [" ".join(words(dice(f"item {family} {i}"), 14)) for i in range(30)]
     begin = rng.randrange(1000)
     for n in range(requests):
         text = f"Question: {items[(begin + n // 2) % 30]}\nA) one\nB) two\nAnswer:"
@@ -100,7 +105,7 @@ def _benchmark(name: str, family: int, rng: random.Random, requests: int) -> Ite
 
 
 def _agent(name: str, family: int, rng: random.Random, requests: int) -> Iterator[Observation]:
-    told = " ".join(words(random.Random(name), 40, 60 + family))
+    told = " ".join(words(dice(name), 40, 60 + family))
     for n in range(requests):
         turns = [
             {"role": "system", "content": told},

@@ -2,13 +2,13 @@ import json
 from pathlib import Path
 
 import pytest
-from tinytraffic import compose
 from typer.testing import CliRunner
 
 from limbeck.cli import app
 from limbeck.errors import GuardError
 from limbeck.guard.policy import DEFAULT
 from limbeck.guard.traffic import from_observation
+from tinytraffic import compose
 
 RUN = CliRunner()
 CSV = "account,class,campaign,family\n"

@@ -1,8 +1,7 @@
-from tinytraffic import observation
-
 from limbeck.guard.features import NAMES, OF_REQUEST, SENSE, ask
 from limbeck.guard.signals.suite import build
 from limbeck.guard.sketch import Sketcher
+from tinytraffic import observation
 
 KEY = Sketcher(b"test")
 

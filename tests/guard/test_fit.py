@@ -3,7 +3,6 @@ from functools import cache
 
 import numpy as np
 import pytest
-from tinytraffic import Traffic, compose
 
 from limbeck.errors import GuardError
 from limbeck.guard.decision import Action
@@ -15,6 +14,7 @@ from limbeck.guard.evidence.ranking import Peaks, rank
 from limbeck.guard.fit import STEEPNESS, Plan, calibrate, record
 from limbeck.guard.policy import Evidence, load_policy
 from limbeck.guard.watch import Watch
+from tinytraffic import Traffic, compose
 
 SECRET = b"test"
 PLAN = Plan(alpha=0.1, least=10)

@@ -1,7 +1,3 @@
-import random
-
-from tinytraffic import observation, words
-
 from limbeck.guard.decision import Action
 from limbeck.guard.features import ask
 from limbeck.guard.lane import place
@@ -9,9 +5,10 @@ from limbeck.guard.memory import Memory
 from limbeck.guard.policy import Lane
 from limbeck.guard.signals.suite import build
 from limbeck.guard.sketch import Sketcher
+from tinytraffic import dice, observation, words
 
 KEY = Sketcher(b"test")
-RNG = random.Random(0)
+RNG = dice(0)
 ITEMS = [" ".join(words(RNG, 12)) for _ in range(40)]
 SUITE = build("s", ITEMS, KEY)
 

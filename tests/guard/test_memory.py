@@ -1,13 +1,11 @@
-import random
-
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tinytraffic import observation, words
 
 from limbeck.guard.features import KEPT, NAMES, OF_WHOLE, SENSE, ask
 from limbeck.guard.memory import PACKED_BYTES, Memory
 from limbeck.guard.sketch import Sketcher
+from tinytraffic import dice, observation, words
 
 KEY = Sketcher(b"test")
 
@@ -40,7 +38,7 @@ def test_features_follow_their_names_and_stay_small(texts: list[str]) -> None:
 
 
 def test_its_size_does_not_grow_with_its_history() -> None:
-    rng = random.Random(0)
+    rng = dice(0)
     memory = Memory()
     asked = [ask(observation("a", 0.0, " ".join(words(rng, 12))), KEY, ()) for _ in range(200)]
     for n in range(20_000):
@@ -51,7 +49,7 @@ def test_its_size_does_not_grow_with_its_history() -> None:
 
 
 def test_a_change_of_use_shows_within_its_window() -> None:
-    rng = random.Random(1)
+    rng = dice(1)
     memory = after([" ".join(words(rng, 12)) for _ in range(2000)])
     probing = ask(observation("a", 0.0, "zap", request={"logprobs": True}), KEY, ())
     at = NAMES.index("logprobs")
@@ -61,7 +59,7 @@ def test_a_change_of_use_shows_within_its_window() -> None:
 
 
 def test_items_asked_again_and_again_are_counted() -> None:
-    rng = random.Random(2)
+    rng = dice(2)
     items = [" ".join(words(rng, 12)) for _ in range(40)]
     assert 0.6 < after(items).asks_per_item() < 1.6
     assert 6 < after(items * 10).asks_per_item() < 16

@@ -2,9 +2,9 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tinytraffic import observation
 
 from limbeck.guard.reading import LONGEST_TEXT, number, read
+from tinytraffic import observation
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=8),
@@ -32,7 +32,7 @@ def test_roles_are_told_apart() -> None:
         "P",
     )
     assert found.user_turns == 2
-    assert set("F one R two P".split()) == set(found.everything.split("\n"))
+    assert {"F", "one", "R", "two", "P"} == set(found.everything.split("\n"))
 
 
 def test_chunks_of_a_message_are_joined_so_that_nothing_hides_between_them() -> None:

@@ -3,13 +3,13 @@ from pathlib import Path
 
 import orjson
 import pytest
-from tinytraffic import compose
 
 from limbeck.errors import GuardError
 from limbeck.guard.policy import load_policy
 from limbeck.guard.replay import as_line, decide, replay
 from limbeck.guard.traffic import from_observation, read_log
 from limbeck.guard.watch import Watch
+from tinytraffic import compose
 
 SECRET = b"test"
 
@@ -18,7 +18,7 @@ def write(path: Path) -> Path:
     lines = [
         json.dumps(from_observation(one)) for one in compose(honest=2, campaigns=1).observations
     ]
-    path.write_text("\n".join(lines))
+    path.write_text("\n".join(lines), encoding="utf-8")
     return path
 
 

@@ -1,11 +1,10 @@
-import random
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from limbeck.guard.sketch import LONGEST_WORDS, WINDOW, Sketcher, bottom, fingerprints, words_of
+from tinytraffic import dice
 
 WORDS = st.lists(st.text("abcdefgh", min_size=1, max_size=5), min_size=1, max_size=60)
 
@@ -47,7 +46,7 @@ def test_a_sample_is_sorted_without_repeats_and_of_the_set_alone(words: list[str
 
 
 def test_a_text_inside_another_leaves_its_fingerprints() -> None:
-    rng = random.Random(0)
+    rng = dice(0)
     item = [f"w{rng.randrange(10**6)}" for _ in range(40)]
     around = [f"v{rng.randrange(10**6)}" for _ in range(30)]
     sketcher = Sketcher(b"k")

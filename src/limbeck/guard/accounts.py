@@ -2,7 +2,8 @@
 
 import struct
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -13,6 +14,8 @@ from limbeck.guard.memory import Memory, Vector
 
 GROUPS = 8
 """Groups that an account can belong to: one that changes its address every hour does not grow."""
+LOOKED_AT = 64
+"""Entries among which one is sought that may leave."""
 RIVALS = 16
 """Rivals at the most, so that a state has a fixed size."""
 _HEAD = struct.Struct("<BBH")
@@ -96,11 +99,16 @@ class Cluster:
 
 
 class Resident(Generic[_T]):
-    """A table of at most so many entries: whoever was not seen for the longest makes room."""
+    """A table of at most so many entries: whoever was not seen for the longest makes room.
 
-    def __init__(self, limit: int) -> None:
+    Entries that `keeps` wants stay as long as there are others among the longest unseen, so that nobody washes an
+    accusation away with a flood of new accounts.
+    """
+
+    def __init__(self, limit: int, keeps: Callable[[_T], bool]) -> None:
         """Start empty."""
         self._limit = limit
+        self._keeps = keeps
         self._entries: OrderedDict[str | int, _T] = OrderedDict()
         self.evicted = 0
 
@@ -127,7 +135,9 @@ class Resident(Generic[_T]):
         """Add an entry as the one seen last."""
         self._entries[name] = entry
         if len(self._entries) > self._limit:
-            self._entries.popitem(last=False)
+            oldest = list(islice(self._entries.items(), min(LOOKED_AT, self._limit)))
+            leaves = next((k for k, one in oldest if not self._keeps(one)), oldest[0][0])
+            del self._entries[leaves]
             self.evicted += 1
 
 

@@ -13,14 +13,13 @@ from limbeck.guard.yield_meter import Meter
 Vector = npt.NDArray[np.float64]
 WINDOW = 256
 """Requests over which means are taken; older ones fade, so that a change of use shows."""
-_HEAD = struct.Struct("<QQI")
+_HEAD = struct.Struct("<QQ")
 
 
 class Memory:
     """The state of an account, or of a cluster of linked accounts."""
 
     __slots__ = (
-        "accounts",
         "breadth",
         "ground",
         "mean",
@@ -36,7 +35,6 @@ class Memory:
         """Start before the first request."""
         self.requests = 0
         self.suite_hits = 0
-        self.accounts = 1
         self.mean: Vector = np.zeros(KEPT)
         self.ground = ground.Ground()
         self.template = template.Template()
@@ -83,14 +81,14 @@ class Memory:
     def pack(self) -> bytes:
         """Return the state as `PACKED_BYTES` bytes, whatever its history."""
         parts = (self.ground, self.template, self.breadth, self.rhythm, self.meter, self.shard)
-        head = _HEAD.pack(self.requests, self.suite_hits, self.accounts)
+        head = _HEAD.pack(self.requests, self.suite_hits)
         return head + self.mean.tobytes() + b"".join(part.pack() for part in parts)
 
     @classmethod
     def unpack(cls, data: bytes) -> "Memory":
         """Return the state that `pack` wrote."""
         memory = cls()
-        memory.requests, memory.suite_hits, memory.accounts = _HEAD.unpack_from(data)
+        memory.requests, memory.suite_hits = _HEAD.unpack_from(data)
         at = _HEAD.size
         memory.mean = np.frombuffer(data, np.float64, KEPT, at).copy()
         at += memory.mean.nbytes

@@ -1,6 +1,5 @@
 """The watch over all accounts: one observation in, one decision out; the gateway and replay call this same code."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -8,14 +7,13 @@ from typing import Protocol
 import numpy as np
 
 from limbeck.errors import GuardError
-from limbeck.guard import lane
-from limbeck.guard.accounts import CLUSTER_BYTES, GROUPS, PACKED_BYTES, Account, Cluster, Resident
+from limbeck.guard import lane, snapshot
+from limbeck.guard.accounts import GROUPS, Account, Cluster, Resident
 from limbeck.guard.decision import Action, Decision, Reason
 from limbeck.guard.evidence import calibration as calibrated
 from limbeck.guard.evidence.calibration import LEANS, Calibration
 from limbeck.guard.evidence.checkpoints import due, nearest
 from limbeck.guard.features import NAMES, Asked, ask
-from limbeck.guard.memory import PACKED_BYTES as MEMORY_BYTES
 from limbeck.guard.memory import Memory, Vector
 from limbeck.guard.observation import Observation
 from limbeck.guard.policy import DEFAULT, Finding, Policy, decide, load_policy
@@ -81,8 +79,7 @@ class Watch:
         self._rivals = 0 if calibration is None else len(calibration.rivals)
         self._suites = tuple(suites)
         self._recorder = recorder
-        self.accounts: Resident[Account] = Resident(policy.memory.accounts)
-        self.clusters: Resident[Cluster] = Resident(policy.memory.clusters)
+        self.accounts, self.clusters = self._tables()
 
     @classmethod
     def open(cls, policy: Path = DEFAULT, *, secret: bytes) -> "Watch":
@@ -176,7 +173,6 @@ class Watch:
             first = self.accounts.peek(cluster.first)
             cluster.begin(None if first is None else first.memory)
         assert cluster.memory is not None  # noqa: S101 (begun just now)
-        cluster.memory.accounts += 1
         cluster.memory.shard.join(account.memory.requests)
 
     def _absorb(self, account: Account, memories: list[Memory], asked: Asked, ts: float) -> None:
@@ -284,16 +280,7 @@ class Watch:
 
     def snapshot(self) -> bytes:
         """Return all state, so that a watch that restores it decides as this one would."""
-        tables = (self.accounts, self.clusters)
-        names = [[name for name, _ in table] for table in tables]
-        texts = [[c.name, c.first, c.memory is not None] for _, c in self.clusters]
-        head = {
-            "version": 1, "key": self.sketcher.fingerprint, "rivals": self._rivals, "names": names, "clusters": texts,
-            "evicted": [table.evicted for table in tables],
-        }  # fmt: skip
-        states = b"".join(account.pack() for _, account in self.accounts)
-        pools = b"".join(cluster.pack() for _, cluster in self.clusters)
-        return json.dumps(head).encode() + b"\n" + states + pools
+        return snapshot.write(self._made_for, self.accounts, self.clusters)
 
     def restore(self, data: bytes) -> None:
         """Take in what `snapshot` wrote, in place of all that is known.
@@ -301,26 +288,18 @@ class Watch:
         Raises:
             GuardError: It is no snapshot, or of another secret or calibration.
         """
-        first, _, rest = data.partition(b"\n")
-        try:
-            head = json.loads(first)
-            made_for = (head["version"], head["key"], head["rivals"])
-        except (ValueError, KeyError, TypeError):
-            raise GuardError("this is no snapshot of a watch") from None
-        if made_for != (1, self.sketcher.fingerprint, self._rivals):
-            raise GuardError(
-                "the snapshot was made under another secret or calibration; start anew, or use that one"
-            )
-        self.accounts = Resident(self._policy.memory.accounts)
-        self.clusters = Resident(self._policy.memory.clusters)
-        self.accounts.evicted, self.clusters.evicted = head["evicted"]
-        at = 0
-        for name in head["names"][0]:
-            self.accounts.put(name, Account.unpack(rest[at : at + PACKED_BYTES]))
-            at += PACKED_BYTES
-        for key, (name, origin, begun) in zip(head["names"][1], head["clusters"], strict=True):
-            size = CLUSTER_BYTES + (MEMORY_BYTES if begun else 0)
-            cluster = Cluster(name, origin, self._rivals)
-            cluster.restore(rest[at : at + size])
-            self.clusters.put(key, cluster)
-            at += size
+        accounts, clusters = self._tables()
+        snapshot.read(data, self._made_for, accounts, clusters, self._rivals)
+        self.accounts, self.clusters = accounts, clusters
+
+    @property
+    def _made_for(self) -> list[str]:
+        calibration = "" if self._calibration is None else self._calibration.identity
+        return [self.sketcher.fingerprint, calibration]
+
+    def _tables(self) -> tuple[Resident[Account], Resident[Cluster]]:
+        limits = self._policy.memory
+        return (
+            Resident(limits.accounts, keeps=lambda account: account.standing > Action.ALLOW),
+            Resident(limits.clusters, keeps=lambda _: False),
+        )

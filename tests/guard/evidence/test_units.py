@@ -1,9 +1,8 @@
 from collections import Counter
 
-from tinytraffic import compose, observation
-
 from limbeck.guard.evidence.units import SIZES, composed, natural_groups, train_units
 from limbeck.guard.score import Truth
+from tinytraffic import compose, observation
 
 
 def test_any_link_joins_and_links_join_on() -> None:

@@ -1,10 +1,9 @@
-import random
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from limbeck.guard.signals.breadth import BUCKETS, PACKED_BYTES, Breadth
+from tinytraffic import dice
 
 TOPICS = st.lists(st.lists(st.integers(0, 2**64 - 1), max_size=4), max_size=60)
 
@@ -34,7 +33,7 @@ def test_pairs_are_counted_as_they_come(steps: list[list[int]]) -> None:
 
 
 def test_one_topic_is_narrow_and_all_topics_are_not() -> None:
-    rng = random.Random(0)
+    rng = dice(0)
     assert after([[5]] * 100).narrow() == pytest.approx(1.0)
     broad = after([[rng.getrandbits(64) for _ in range(4)] for _ in range(5000)])
     assert broad.narrow() < 0.01

@@ -1,10 +1,9 @@
-import random
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from limbeck.guard.signals.ground import PACKED_BYTES, Ground
+from tinytraffic import dice
 
 HASH = st.integers(0, 2**64 - 1)
 STEP = st.tuples(st.lists(HASH, max_size=4), st.lists(HASH, max_size=4), HASH)
@@ -40,7 +39,7 @@ def test_new_ground_is_new_once() -> None:
 
 
 def test_a_sweep_stays_fresh_and_a_loop_saturates_however_long() -> None:
-    rng = random.Random(1)
+    rng = dice(1)
     sweep, loop = Ground(), Ground()
     pool = [[rng.getrandbits(64) for _ in range(4)] for _ in range(50)]
     swept = [fresh(sweep, [rng.getrandbits(64) for _ in range(4)]) for _ in range(4000)]
@@ -52,7 +51,7 @@ def test_a_sweep_stays_fresh_and_a_loop_saturates_however_long() -> None:
 
 @pytest.mark.parametrize("count", [10, 100, 10_000])
 def test_distinct_cells_are_counted_once_over_the_whole_history(count: int) -> None:
-    rng = random.Random(count)
+    rng = dice(count)
     cells = [rng.getrandbits(64) >> 4 for _ in range(count)]
     ground = Ground()
     for _ in range(3):

@@ -1,10 +1,9 @@
-import random
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from limbeck.guard.signals.rhythm import PACKED_BYTES, Rhythm, Shape
+from tinytraffic import dice
 
 TIME = st.floats(-1e11, 1e12)
 
@@ -28,7 +27,7 @@ def test_no_clock_however_it_jumps_pushes_a_value_out_of_its_range(times: list[f
 
 def test_a_machine_is_flat_and_even_and_an_office_day_is_not() -> None:
     machine = after([600.0 * n for n in range(1000)]).shape()
-    rng = random.Random(0)
+    rng = dice(0)
     person = after(
         sorted(86400.0 * rng.randrange(20) + rng.uniform(9, 12) * 3600 for _ in range(300))
     ).shape()

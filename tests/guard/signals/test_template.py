@@ -1,9 +1,8 @@
-import random
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from limbeck.guard.signals.template import PACKED_BYTES, SAMPLE, Template
+from tinytraffic import dice
 
 SAMPLES = st.lists(st.lists(st.integers(0, 2**64 - 1), max_size=SAMPLE), max_size=40)
 
@@ -23,7 +22,7 @@ def test_it_is_a_share_and_packs_to_a_fixed_size(samples: list[list[int]]) -> No
 
 
 def test_one_template_is_seen_after_two_requests_and_for_ever() -> None:
-    rng = random.Random(2)
+    rng = dice(2)
     common = [rng.getrandbits(64) for _ in range(6)]
     _, shares = run([[*common, rng.getrandbits(64), rng.getrandbits(64)] for _ in range(5000)])
     assert shares[0] == 0.0
@@ -32,6 +31,6 @@ def test_one_template_is_seen_after_two_requests_and_for_ever() -> None:
 
 
 def test_texts_without_a_template_share_almost_nothing() -> None:
-    rng = random.Random(3)
+    rng = dice(3)
     _, shares = run([[rng.getrandbits(64) for _ in range(SAMPLE)] for _ in range(3000)])
     assert sum(shares) / len(shares) < 0.05

@@ -1,5 +1,6 @@
 """What `limbeck guard fit` learned: scores against each honest rival, and the honest histories that they are ranked among."""
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -92,11 +93,18 @@ class Calibration:
 
     honest: tuple[Honest, ...] = field(init=False)
     """What e-values need of `peaks`."""
+    identity: str = field(init=False)
+    """Tells it from any other: state that was scored by one calibration is of no use under another."""
 
     def __post_init__(self) -> None:
         """Sum the honest histories up once."""
         summed = tuple(Honest.of(peak_N, self.steepness) for peak_N in self.peaks)
+        arrays = [a for s in self.scorers.values() for a in (s.weight_RJF, s.cap_JF, s.centre_KRJ)]
+        digest = hashlib.blake2b(digest_size=16)
+        for array in (*arrays, *self.peaks):
+            digest.update(np.ascontiguousarray(array).tobytes())
         object.__setattr__(self, "honest", summed)
+        object.__setattr__(self, "identity", digest.hexdigest())
 
     def evidence(self, peak_R: Doubles) -> tuple[float, int]:
         """Return the e-value against the rival that explains a history best, and which rival that is.

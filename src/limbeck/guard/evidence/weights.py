@@ -9,7 +9,7 @@ import numpy as np
 from limbeck.guard.evidence.conformal import Doubles
 from limbeck.guard.features import SENSE
 
-RIDGE = 0.003
+RIDGE = 0.03
 """Times half the squared length of the weights, per unit of mean loss."""
 
 
