@@ -30,7 +30,7 @@ class Plan:
     """Campaigns in the log that is fitted on."""
     grid: bool
     queries: int
-    """Requests of a campaign of the grid; the largest have twice as many."""
+    """Requests of a campaign, or one for each account if those are more."""
     repeats: int
     """Campaigns of the target's size for each tactic."""
     strategies: int
@@ -104,22 +104,23 @@ def entries(plan: Plan, fold: Fold) -> list[Entry]:
         named = replace(made, name=f"{made.name}-{len(found)}", day=DAYS, **changes)
         found.append(Entry(cell, named))
 
-    for place in range(len(fold.tactics)):
+    count = len(fold.tactics)
+    for place in range(count):
         for repeat in range(plan.repeats):
             add("target", place, *TARGET, plan.queries, 100 + 10 * repeat + place)
         for name, disguise, tempo, linked in VARIATIONS if plan.grid else VARIATIONS[:2]:
-            add(
-                f"variation/{name}",
-                place,
-                *TARGET,
-                plan.queries,
-                200 + place,
-                disguise=disguise,
-                tempo=tempo,
-                linked=linked,
-            )
-        for accounts in SIZES if plan.grid else (1, 10):
-            for mix in MIXES if plan.grid else (0.25, 1.0):
-                asked = plan.queries * (3 if accounts >= 1000 else 1)
-                add(f"grid/{accounts}x{mix:g}", place, accounts, mix, asked, 300 + place)
+            changes = {"disguise": disguise, "tempo": tempo, "linked": linked}
+            add(f"variation/{name}", place, *TARGET, plan.queries, 200 + place, **changes)
+    # Two tactics to a cell, taken in turns, so that each tactic meets each number of accounts and each mix.
+    for row, accounts in enumerate(SIZES if plan.grid else SIZES[:2]):
+        for column, mix in enumerate(MIXES if plan.grid else (0.25, 1.0)):
+            for place in (row + column, row + column + count // 2):
+                add(
+                    f"grid/{accounts}x{mix:g}",
+                    place % count,
+                    accounts,
+                    mix,
+                    plan.queries,
+                    300 + place,
+                )
     return found
