@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BASELINES := .venv-baselines
+UNMIMIC := .venv-unmimic
 BIN := $(VENV)/bin
 # Large allocations in huge pages: a training step takes 15 to 20% less time where Linux offers them on request.
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
@@ -9,6 +10,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
 .PHONY: demo test test-slow check format baselines bench-store bench-step bench-quality bench-breakeven bench-capture clean
 .PHONY: demo test test-slow check format baselines bench-store bench-step bench-quality bench-breakeven bench-trace clean
+.PHONY: demo test test-slow check format baselines bench-store bench-step bench-quality bench-breakeven bench-guard clean
 
 demo: $(VENV)/.demo
 	$(BIN)/limbeck distill recipes/quickstart.toml --resume
@@ -46,11 +48,16 @@ $(VENV)/.dev: $(VENV)/.demo
 	@touch $@
 
 # What benchmarks/ measures Limbeck against lives in environments of its own, versions pinned.
-baselines: $(BASELINES)/.trl
+baselines: $(BASELINES)/.trl $(UNMIMIC)/.unmimic
 
 $(BASELINES)/.trl: benchmarks/baselines/requirements-trl.txt
 	$(PYTHON) -m venv $(BASELINES)
 	$(BASELINES)/bin/pip --disable-pip-version-check --quiet install -r benchmarks/baselines/requirements-trl.txt
+	@touch $@
+
+$(UNMIMIC)/.unmimic: benchmarks/baselines/requirements-unmimic.txt
+	$(PYTHON) -m venv $(UNMIMIC)
+	$(UNMIMIC)/bin/pip --disable-pip-version-check --quiet install -r benchmarks/baselines/requirements-unmimic.txt
 	@touch $@
 
 bench-store: $(VENV)/.demo
@@ -69,6 +76,9 @@ bench-capture: $(VENV)/.demo
 	$(BIN)/python benchmarks/capture.py
 bench-trace: $(VENV)/.dev
 	$(BIN)/python benchmarks/trace.py --large
+# Needs the public sets that docs/guard-evaluation.md lists, in ../shared/data.
+bench-guard: $(VENV)/.dev $(UNMIMIC)/.unmimic
+	$(BIN)/python benchmarks/guard.py --unmimic $(UNMIMIC)/bin/python
 
 clean:
-	rm -rf $(VENV) $(BASELINES) runs .pytest_cache .hypothesis .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(BASELINES) $(UNMIMIC) runs .pytest_cache .hypothesis .ruff_cache .import_linter_cache

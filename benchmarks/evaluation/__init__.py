@@ -1,0 +1,1 @@
+"""The parts of `benchmarks/guard.py`: what is run, on one fold and on the other, and how it is told."""
