@@ -8,9 +8,7 @@ BIN := $(VENV)/bin
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-slow check format baselines bench-store bench-step bench-quality bench-breakeven bench-capture clean
-.PHONY: demo test test-slow check format baselines bench-store bench-step bench-quality bench-breakeven bench-trace clean
-.PHONY: demo test test-slow check format baselines bench-store bench-step bench-quality bench-breakeven bench-guard clean
+.PHONY: demo test test-slow check format baselines bench-store bench-step bench-quality bench-breakeven bench-capture bench-trace bench-guard clean
 
 demo: $(VENV)/.demo
 	$(BIN)/limbeck distill recipes/quickstart.toml --resume
@@ -74,8 +72,10 @@ bench-breakeven: $(VENV)/.demo
 
 bench-capture: $(VENV)/.demo
 	$(BIN)/python benchmarks/capture.py
+
 bench-trace: $(VENV)/.dev
 	$(BIN)/python benchmarks/trace.py --large
+
 # Needs the public sets that docs/guard-evaluation.md lists, in ../shared/data.
 bench-guard: $(VENV)/.dev $(UNMIMIC)/.unmimic
 	$(BIN)/python benchmarks/guard.py --unmimic $(UNMIMIC)/bin/python
