@@ -19,6 +19,7 @@ _LENGTH = struct.Struct("<I")
 FLUSH_S = 0.05
 COUNT_S = 1.0
 RETRY_S = 0.25
+DRAIN_S = 5.0
 HIGH_WATER = 4 * 1024 * 1024
 """Bytes that may wait in the socket; beyond them frames stay in the queue."""
 OBSERVATION, COUNTERS, GAP, SKIPPED, ASK = b"o", b"c", b"g", b"s", b"m"
@@ -85,15 +86,22 @@ class Reporter:
             await asyncio.sleep(RETRY_S)
 
     async def drain(self) -> None:
-        """Send what waits, as well as it goes; for a worker that ends."""
-        writer = self._writer
-        if writer is None:
-            return
-        while self._queue:
-            self._flush(writer)
-        self._count(writer)
-        writer.transport.set_write_buffer_limits(high=0)  # so that draining waits for the last byte
-        await asyncio.wait_for(writer.drain(), 5.0)
+        """Send what waits, and wait a while for a keeper that is just starting; for a worker that ends.
+
+        Raises:
+            TimeoutError: The keeper did not take it.
+        """
+        async with asyncio.timeout(DRAIN_S):
+            while self._queue and self._writer is None:
+                await asyncio.sleep(FLUSH_S)
+            writer = self._writer
+            if writer is None:
+                return
+            while self._queue:
+                self._flush(writer)
+            self._count(writer)
+            writer.transport.set_write_buffer_limits(high=0)  # so that draining waits for the last byte
+            await writer.drain()
 
     async def metrics(self) -> bytes:
         """Ask the keeper for the metrics of all workers.
