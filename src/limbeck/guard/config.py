@@ -131,7 +131,7 @@ class WatchTable(_Table):
     """The policy file, relative to guard.toml; None: the one that comes with Limbeck."""
     when_away: WhenAway = "open"
     """While the keeper is away or behind: serve at the last known standing, or refuse with 503."""
-    burst: Count = 2_000
+    burst: Count = 600
     """Requests of an account that the signals all look at, saved up; see `per_s`."""
     per_s: Annotated[float, Field(gt=0)] = 5.0
     """What an account saves up a second. Of a flood beyond that, a random sample at this pace is looked at, and

@@ -100,7 +100,9 @@ class Reporter:
             while self._queue:
                 self._flush(writer)
             self._count(writer)
-            writer.transport.set_write_buffer_limits(high=0)  # so that draining waits for the last byte
+            writer.transport.set_write_buffer_limits(
+                high=0
+            )  # so that draining waits for the last byte
             await writer.drain()
 
     async def metrics(self) -> bytes:

@@ -20,7 +20,7 @@ SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 STABLE_S = 5.0
 """A child that lived for so long is started again at once; one that died sooner waits a second."""
 GRACE_S = 5.0
-KEEPER_NICENESS = 5
+KEEPER_NICENESS = 10
 """Requests come before the signals that look back on them."""
 BACKLOG = 2048
 
