@@ -44,7 +44,14 @@ class Scripted:
         action = queue.pop(0) if queue else Action.ALLOW
         if action is Action.BLOCK:
             raise ValueError("a signal that cannot take this")
-        return Decision(observation.ts, observation.account, action, (Reason("new_ground_rate", 0.9),), "c", float("inf"))
+        return Decision(
+            observation.ts,
+            observation.account,
+            action,
+            (Reason("new_ground_rate", 0.9),),
+            "c",
+            float("inf"),
+        )
 
 
 @dataclass
@@ -73,7 +80,11 @@ def test_a_frame_is_read_as_it_was_written() -> None:
 def test_a_decision_is_recorded_once_and_then_acted_on_with_its_record_as_evidence() -> None:
     done: list[tuple[Action, str]] = []
     ledger = Ledger()
-    thinker = Brain(Scripted({"a": [Action.HOLD, Action.HOLD]}), lambda d, e: done.append((d.action, e)), secret=b"s" * 32)
+    thinker = Brain(
+        Scripted({"a": [Action.HOLD, Action.HOLD]}),
+        lambda d, e: done.append((d.action, e)),
+        secret=b"s" * 32,
+    )
     for _ in range(2):
         thinker.observe(frame())
     assert done == []
@@ -88,7 +99,9 @@ def test_a_decision_is_recorded_once_and_then_acted_on_with_its_record_as_eviden
 def test_while_the_ledger_fails_nobody_is_sanctioned_and_nothing_is_lost() -> None:
     done: list[str] = []
     ledger = Ledger(fails="the disk is full")
-    thinker = Brain(Scripted({"a": [Action.HOLD]}), lambda d, e: done.append(d.account), secret=b"s" * 32)
+    thinker = Brain(
+        Scripted({"a": [Action.HOLD]}), lambda d, e: done.append(d.account), secret=b"s" * 32
+    )
     thinker.observe(frame())
     thinker.flush(ledger)
     assert (done, thinker.health.ledger) == ([], "the disk is full")
@@ -117,7 +130,9 @@ def test_while_the_accounts_are_away_a_recorded_decision_waits_and_is_done_once(
     assert (done, thinker.health.sanctions) == (["a"], None)
 
 
-def test_a_spool_that_grows_too_long_becomes_a_gap_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_spool_that_grows_too_long_becomes_a_gap_that_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(brain, "MOST_SPOOLED", 10)
     thinker, ledger = Brain(Scripted({}), lambda d, e: None, secret=b"s" * 32), Ledger(fails="full")
     for _ in range(20):
@@ -136,7 +151,9 @@ def test_what_no_signal_saw_is_in_the_ledger() -> None:
     thinker.skip({"a": 4, "b": 1})
     for _ in range(brain.FLUSHES_A_SKIP):
         thinker.flush(ledger)
-    said = [(entry.account, entry.content["requests"], entry.content["why"]) for entry in ledger.leaves]
+    said = [
+        (entry.account, entry.content["requests"], entry.content["why"]) for entry in ledger.leaves
+    ]
     assert said == [(None, 7, "no room"), ("a", 9, "sampled"), ("b", 1, "sampled")]
 
 
@@ -159,7 +176,9 @@ def test_a_user_behind_a_reseller_is_an_account_of_its_own() -> None:
 
 def test_a_real_ledger_takes_it_all_and_holds_no_prompt(tmp_path: Path) -> None:
     keys = new_keys("test")
-    thinker = Brain(Scripted({"a": [Action.REDUCE, Action.REDUCE]}), lambda d, e: None, secret=keys.secret)
+    thinker = Brain(
+        Scripted({"a": [Action.REDUCE, Action.REDUCE]}), lambda d, e: None, secret=keys.secret
+    )
     with open_log(tmp_path / "ledger.db", keys) as log:
         thinker.observe(frame(ts=time.time()))
         thinker.observe(frame(ts=time.time()))
@@ -175,8 +194,21 @@ def test_a_real_ledger_takes_it_all_and_holds_no_prompt(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("request_body", "text"),
     [
-        ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "a"),
-        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}]}]}, "a"),
+        (
+            {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
+            "a",
+        ),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [{"type": "text", "text": "a"}, {"type": "image_url"}],
+                    }
+                ]
+            },
+            "a",
+        ),
         ({"prompt": "a"}, "a"),
         ({"prompt": ["x", "a"]}, "a"),
         ({"prompt": [1, 2]}, ""),

@@ -2,7 +2,15 @@
 
 import pytest
 
-from limbeck.guard.account import BlockEntry, BlockKind, DeclaredUse, Holder, Plan, Standing, UseKind
+from limbeck.guard.account import (
+    BlockEntry,
+    BlockKind,
+    DeclaredUse,
+    Holder,
+    Plan,
+    Standing,
+    UseKind,
+)
 from limbeck.guard.decision import Action
 from limbeck.guard.enforce import Passage, in_force, passage
 from limbeck.guard.memory import holder_of
@@ -15,7 +23,9 @@ USE = DeclaredUse("u", "a", UseKind.EVALUATION, 0.0, 1e12, approved_by="anna")
 
 
 def holder(action: Action, **more: str) -> Holder:
-    return holder_of("a", PLAN, standing=Standing("a", action=action, signed_off_by=more.get("signed_off_by")))
+    return holder_of(
+        "a", PLAN, standing=Standing("a", action=action, signed_off_by=more.get("signed_off_by"))
+    )
 
 
 @pytest.mark.parametrize(
@@ -63,5 +73,9 @@ def test_in_shadow_only_a_persons_word_is_in_force(action: Action) -> None:
 def test_the_block_list_is_a_persons_word() -> None:
     from dataclasses import replace
 
-    listed = replace(holder(Action.ALLOW), action=Action.BLOCK, block=BlockEntry("b", BlockKind.ORG, "org", 0.0, "anna"))
+    listed = replace(
+        holder(Action.ALLOW),
+        action=Action.BLOCK,
+        block=BlockEntry("b", BlockKind.ORG, "org", 0.0, "anna"),
+    )
     assert in_force(listed, Mode.SHADOW) is Action.BLOCK

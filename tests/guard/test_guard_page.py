@@ -11,7 +11,6 @@ from pathlib import Path
 from guard.fakeupstream import Asked, Pieces, completion, whole
 from guard.guarding import Guard, until, upstream_in_a_thread
 from guard.running import hello
-
 from limbeck.guard.config import parse_config
 
 PAGE = (Path(__file__).parents[2] / "docs" / "guard.md").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ from limbeck.guard.sampler import Sampler
 
 
 def test_the_first_requests_are_all_looked_at_and_a_flood_at_the_saved_pace() -> None:
-    sampler = Sampler(600, 5.0, random.Random(1))
+    sampler = Sampler(600, 5.0, random.Random(1))  # noqa: S311
     looked = [sampler.looks("a", number / 1000) for number in range(60_000)]
     assert all(looked[:600])
     assert 200 <= sum(looked[30_000:]) <= 420  # 30 s at 5 a second, saved or drawn
@@ -19,19 +19,19 @@ def test_the_first_requests_are_all_looked_at_and_a_flood_at_the_saved_pace() ->
 
 
 def test_who_keeps_below_the_pace_is_always_looked_at() -> None:
-    sampler = Sampler(10, 5.0, random.Random(1))
+    sampler = Sampler(10, 5.0, random.Random(1))  # noqa: S311
     assert all(sampler.looks("a", number / 5) for number in range(5_000))
 
 
 def test_one_flood_takes_nobody_elses_look() -> None:
-    sampler = Sampler(10, 1.0, random.Random(1))
+    sampler = Sampler(10, 1.0, random.Random(1))  # noqa: S311
     for number in range(10_000):
         sampler.looks("flood", number / 1000)
     assert all(sampler.looks(f"quiet {number}", 10.0) for number in range(100))
 
 
 def test_the_look_cannot_be_timed() -> None:
-    sampler = Sampler(1, 5.0, random.Random(1))
+    sampler = Sampler(1, 5.0, random.Random(1))  # noqa: S311
     looked = [sampler.looks("a", number / 100) for number in range(100_000)]
     by_phase = [sum(looked[20_000 + phase :: 20]) for phase in range(20)]
     assert min(by_phase) > 0
@@ -40,7 +40,7 @@ def test_the_look_cannot_be_timed() -> None:
 @settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), max_size=200))
 def test_clocks_that_jump_lose_no_count(times: list[float]) -> None:
-    sampler = Sampler(5, 1.0, random.Random(1))
+    sampler = Sampler(5, 1.0, random.Random(1))  # noqa: S311
     looked = [sampler.looks("a", now) for now in times]
     assert sum(sampler.skipped().values()) == looked.count(False)
 
