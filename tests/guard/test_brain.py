@@ -70,7 +70,10 @@ class Ledger:
 
     @property
     def reading(self) -> Any:
-        return SimpleNamespace(leaf=lambda seq: f"leaf {seq}".encode())
+        def leaf(seq: int) -> bytes:
+            return f"leaf {seq}".encode()
+
+        return SimpleNamespace(leaf=leaf)
 
 
 def test_a_frame_is_read_as_it_was_written() -> None:

@@ -23,6 +23,10 @@ def rule(*pair: str) -> int:
     return toss(KEY, "beacon", Pair(*pair).hash)
 
 
+def digest(*pair: str) -> str:
+    return Pair(*pair).hash.hex()
+
+
 def answers(*texts: str) -> Any:
     turn = itertools.cycle(texts)
 
@@ -38,10 +42,16 @@ def served(
     """Ask with coins for everything; return what was served, the coins, and how often the upstream was asked."""
     coins: list[dict[str, Any]] = []
 
+    drawn = Coins(rule, 1.0, frozenset(more.get("accounts", ())), random.Random(1))  # noqa: S311
+
+    def note(coin: bytes) -> None:
+        coins.append(json.loads(coin))
+
     async def run() -> tuple[list[str], int]:
-        async with running(answers(*texts)) as run, Client(run.port) as client:
-            run.app._coins = Coins(rule, 1.0, frozenset(more.get("accounts", ())), random.Random(1))  # noqa: S311
-            run.app._report_coin = lambda coin: coins.append(json.loads(coin))
+        async with (
+            running(answers(*texts), coins=drawn, report_coin=note) as run,
+            Client(run.port) as client,
+        ):
             said = [
                 (await client.post(body)).json["choices"][0]["message"]["content"]
                 for body in bodies
@@ -83,7 +93,7 @@ def test_equal_answers_are_no_coin_and_other_accounts_are_left_alone() -> None:
 
 
 def test_a_kept_coin_is_a_line_that_trace_reads(tmp_path: Path) -> None:
-    keep = keeping(tmp_path / "coins.jsonl", Coinage(rule, lambda *pair: Pair(*pair).hash.hex()))
+    keep = keeping(tmp_path / "coins.jsonl", Coinage(rule, digest))
     pair = Pair("Q", "one", "two", "a")
     bit = rule("Q", "one", "two", "a")
     hashed = keep({"prompt": "Q", "y0": "one", "y1": "two", "served": bit, "account": "a"})

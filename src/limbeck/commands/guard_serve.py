@@ -68,7 +68,11 @@ def _coinage(places: "Places") -> "Coinage | None":
     from limbeck.trace.coins import Pair, toss
 
     key = read_key(table.key_env)
-    return Coinage(
-        lambda *pair: toss(key, table.beacon, Pair(*pair).hash),
-        lambda *pair: Pair(*pair).hash.hex(),
-    )
+
+    def bit(prompt: str, first: str, second: str, account: str) -> int:
+        return toss(key, table.beacon, Pair(prompt, first, second, account).hash)
+
+    def digest(prompt: str, first: str, second: str, account: str) -> str:
+        return Pair(prompt, first, second, account).hash.hex()
+
+    return Coinage(bit, digest)

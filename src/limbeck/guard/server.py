@@ -149,8 +149,7 @@ class GuardedProtocol(HttpToolsProtocol):
             head += (name, b": ", value, b"\r\n")
         head.append(b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body))
         # A reply that is under way must not have another one written into it.
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is None or cycle.response_complete or not cycle.response_started:
+        if self._task is None or self.cycle.response_complete or not self.cycle.response_started:
             self.transport.write(b"".join([*head, body]))
         self.transport.close()
 
