@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-slow check format baselines bench-store bench-step bench-quality bench-breakeven bench-trace clean
+.PHONY: demo test test-slow check format baselines baselines-gateway bench-store bench-step bench-quality bench-breakeven bench-trace clean
 
 demo: $(VENV)/.demo
 	$(BIN)/limbeck distill recipes/quickstart.toml --resume
@@ -52,6 +52,14 @@ $(BASELINES)/.trl: benchmarks/baselines/requirements-trl.txt
 	$(BASELINES)/bin/pip --disable-pip-version-check --quiet install -r benchmarks/baselines/requirements-trl.txt
 	@touch $@
 
+# Gateways to compare with; each in an environment of its own, since they disagree about versions.
+baselines-gateway: $(BASELINES)/litellm/.done $(BASELINES)/vllm-router/.done
+
+$(BASELINES)/%/.done: benchmarks/baselines/requirements-%.txt
+	$(PYTHON) -m venv $(BASELINES)/$*
+	$(BASELINES)/$*/bin/pip --disable-pip-version-check --quiet install -r $<
+	@touch $@
+
 bench-store: $(VENV)/.demo
 	$(BIN)/python benchmarks/store.py
 
@@ -63,6 +71,10 @@ bench-quality: $(VENV)/.demo
 
 bench-breakeven: $(VENV)/.demo
 	$(BIN)/python benchmarks/breakeven.py
+
+# Needs the load tool wrk, which is no Python package (Debian: apt install wrk).
+bench-gateway: $(VENV)/.dev baselines-gateway
+	$(BIN)/python benchmarks/gateway.py
 
 bench-trace: $(VENV)/.dev
 	$(BIN)/python benchmarks/trace.py --large

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import schemathesis
+from hypothesis import HealthCheck, settings
+
 from guard.fakeupstream import Asked, Pieces, completion, whole
 from guard.running import KEY, running
-from hypothesis import HealthCheck, settings
 
 MESSAGE = {
     "type": "object",
