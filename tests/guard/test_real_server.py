@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from guard.guarding import Guard, guarding
 
 PATIENCE_S = 600

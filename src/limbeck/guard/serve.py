@@ -191,7 +191,9 @@ class Supervisor:
 
         os.nice(KEEPER_NICENESS)
         if hasattr(os, "SCHED_BATCH"):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # and does not interrupt a worker
+            os.sched_setscheduler(
+                0, os.SCHED_BATCH, os.sched_param(0)
+            )  # and does not interrupt a worker
         for listener in self._listeners:
             listener.close()
         run_keeper(self._config, self._places, self._admin, self._coinage)
