@@ -427,6 +427,26 @@ def test_a_counter_server_that_is_killed_and_comes_back_has_forgotten_nothing(
         server.stop()
 
 
+def test_counters_that_forgot_everything_are_joined_anew(
+    make_state: MakeState, clock: Clock, redis_url: str
+) -> None:
+    import redis
+
+    state = make_state(clock, counters=redis_url)
+    key = furnish(state, per("requests", "day", 160))
+    steady = Clock(0.0)
+    with opened(state, steady) as accounts:
+        holder = accounts.authenticate(key, T0)
+        take(accounts, holder, T0)
+        client = redis.Redis.from_url(redis_url)
+        client.flushdb()
+        client.close()
+        steady.now += 2.0
+        accounts.work()
+        take(accounts, holder, T0)
+    assert spent(state) == {("requests", "day", int(T0 // 86400) * 86400): (1, 0)}
+
+
 def _outage(state: State, key: str, server: Postgres | Redis) -> None:
     """Spend, kill the server, meet the refusal, start it, spend on; every admitted request is charged once."""
     steady = Clock(0.0)
