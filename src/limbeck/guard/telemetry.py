@@ -65,6 +65,6 @@ def tracing(
             attributes=attributes,
             start_time=int(facts.ts * _NS),
         )
-        span.end(int((facts.ts + facts.seconds) * _NS))
+        span.end(int(facts.ts * _NS) + int(facts.seconds * _NS))
 
     return write
