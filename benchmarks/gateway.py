@@ -21,6 +21,7 @@ from mockserver import EVENTS
 
 CONNECTIONS = 64
 PACE = 50.0
+WARM_UP_S = 10
 PROMPT = (
     "Describe how a limbeck separates what was mixed, and why its first and last drops are kept apart. "
     * 10
@@ -146,12 +147,15 @@ def compare(place: Path, options: argparse.Namespace) -> dict[str, Any]:
         upstream = stack.enter_context(arms.mock(place))
         port = int(upstream.rsplit(":", 1)[1])
         measured = [Rounds(stack.enter_context(start(place, upstream))) for start in starters]
-        for one in measured:  # once round to warm up, not counted
+        for one in (
+            measured
+        ):  # not counted: caches warm, and the guard's looks at each account are used up
+            seconds = WARM_UP_S if one is measured[0] else 2
             burst(
                 one.arm.port,
                 bodies["whole"],
                 one.arm.keys,
-                seconds=2,
+                seconds=seconds,
                 connections=CONNECTIONS,
                 place=place,
             )

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-_PATIENCE_S = 30.0
+_PATIENCE_S = 60.0
 
 
 class Browser:

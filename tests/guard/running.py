@@ -60,6 +60,7 @@ async def running(
     limits: Limits | None = None,
     patience: Patience | None = None,
     most: int = 64,
+    **options: Any,
 ) -> AsyncGenerator[Running]:
     """Run a gateway before a fake upstream."""
     async with upstream(play) as fake:
@@ -68,7 +69,7 @@ async def running(
         )
         accounts = MemoryAccounts(holders or {KEY: holder_of("a")})
         frames: list[bytes] = []
-        app = Gateway(setting or settings(), accounts, pool, report=frames.append)
+        app = Gateway(setting or settings(), accounts, pool, report=frames.append, **options)
         async with served(app, limits) as (port, server):
             yield Running(port, app, accounts, fake, server, frames)
         await pool.close()

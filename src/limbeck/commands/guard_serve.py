@@ -1,11 +1,15 @@
 """`limbeck guard serve`: the gateway, its workers and its keeper."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from limbeck.commands.guard_show import FOLDER, Folder
+
+if TYPE_CHECKING:
+    from limbeck.guard.coinage import Coinage
+    from limbeck.guard.places import Places
 
 
 def register(app: typer.Typer) -> None:
@@ -49,4 +53,26 @@ def serve(
     overrides: dict[str, dict[str, Any]] = {"server": server} if server else {}
     if upstream is not None:
         overrides["upstream"] = {"url": upstream}
-    run(places_of(config or folder / "guard.toml", overrides))
+    places = places_of(config or folder / "guard.toml", overrides)
+    run(places, _coinage(places))
+
+
+def _coinage(places: "Places") -> "Coinage | None":
+    """Return trace's rule of tossing under the configured key; guard itself knows nothing of trace."""
+    from limbeck.guard.coinage import Coinage, read_key
+    from limbeck.guard.config import load_config
+
+    table = load_config(places.config, places.overrides).coins
+    if table.share == 0:
+        return None
+    from limbeck.trace.coins import Pair, toss
+
+    key = read_key(table.key_env)
+
+    def bit(prompt: str, first: str, second: str, account: str) -> int:
+        return toss(key, table.beacon, Pair(prompt, first, second, account).hash)
+
+    def digest(prompt: str, first: str, second: str, account: str) -> str:
+        return Pair(prompt, first, second, account).hash.hex()
+
+    return Coinage(bit, digest)

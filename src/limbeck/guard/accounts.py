@@ -63,7 +63,8 @@ class Accounts(Protocol):
         """Return the holder for a user behind a reseller.
 
         `user` is the request's field of that name. The holder itself comes back where the account is no reseller, or
-        no user is named and none is required; None where one is required and not named.
+        no user is named and none is required; None where one is required and not named, or cannot be named so:
+        up to 128 printable characters.
         """
         ...
 

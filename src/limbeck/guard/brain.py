@@ -74,6 +74,7 @@ class Brain:
         *,
         secret: bytes,
         sketches: bool = True,
+        keep_coin: Callable[[Mapping[str, Any]], str] | None = None,
     ) -> None:
         self.health = Health()
         self.observed = 0
@@ -86,6 +87,8 @@ class Brain:
         self._impose = impose
         self._secret = secret
         self._sketches = sketches
+        self._keep_coin = keep_coin
+        self._coins: list[tuple[str, str]] = []
         self._digests: dict[str, list[str]] = {}
         self._digest_count = 0
         self._decisions: list[Decision] = []
@@ -125,6 +128,11 @@ class Brain:
         """Note requests that a worker had no room for; the ledger says so."""
         self.gaps += count
         self._gap += count
+
+    def coin(self, coin: Mapping[str, Any]) -> None:
+        """Keep a coin in its private file, and its hash for the ledger."""
+        if self._keep_coin is not None:
+            self._coins.append((coin["account"], self._keep_coin(coin)))
 
     def skip(self, counts: Mapping[str, int]) -> None:
         """Note requests of a flood that were left out of the sample."""
@@ -174,6 +182,7 @@ class Brain:
 
     def _entries(self) -> list[Entry]:
         entries = [Entry("decision", one.account, _content(one)) for one in self._decisions]
+        entries += [Entry("coin", account, {"hash": hashed}) for account, hashed in self._coins]
         if self._gap:
             entries.append(Entry("gap", None, {"requests": self._gap, "why": "no room"}))
         if self._skips and self._flushes % FLUSHES_A_SKIP == 0:
@@ -194,6 +203,7 @@ class Brain:
         ]
         self.recorded += count
         self._decisions.clear()
+        self._coins.clear()
         self._digests.clear()
         self._digest_count = self._gap = 0
         if self._flushes % FLUSHES_A_SKIP == 0:

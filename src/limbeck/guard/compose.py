@@ -101,7 +101,7 @@ def _times(
     """Return every time at which something begins or ends."""
     times = [key.expires, key.revoked, account.closed, standing.expires]
     for use in uses:
-        times += [use.starts, use.expires, use.withdrawn]
+        times += [use.starts, use.expires]
     for entry in blocks:
         times += [entry.expires, entry.lifted]
     return [time for time in times if time is not None]

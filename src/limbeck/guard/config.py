@@ -131,12 +131,12 @@ class WatchTable(_Table):
     """The policy file, relative to guard.toml; None: the one that comes with Limbeck."""
     when_away: WhenAway = "open"
     """While the keeper is away or behind: serve at the last known standing, or refuse with 503."""
-    burst: Count = 2_000
+    burst: Count = 600
     """Requests of an account that the signals all look at, saved up; see `per_s`."""
     per_s: Annotated[float, Field(gt=0)] = 5.0
     """What an account saves up a second. Of a flood beyond that, a random sample at this pace is looked at, and
     the rest is counted."""
-    queue_bytes: Bytes = 32 * 1024 * 1024
+    queue_bytes: Bytes = 8 * 1024 * 1024
     """What one worker keeps for a keeper that is behind; beyond it requests become a counted gap."""
 
 
@@ -154,14 +154,16 @@ class LedgerTable(_Table):
 
 
 class CoinsTable(_Table):
-    """Sealed coins (see trace)."""
+    """Sealed coins (see trace). The folder's `coins.jsonl` then holds prompts and answers of the accounts concerned."""
 
     share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """The share of an account's requests that are answered twice, so that a keyed bit decides which is served."""
     accounts: tuple[str, ...] = ()
     """The accounts concerned; none named means all."""
     key_env: str = "LIMBECK_COIN_KEY"
-    """The environment variable that holds the coins' key."""
+    """The environment variable with the coins' key, 64 hexadecimal digits."""
+    beacon: str = ""
+    """The public value that was published after the key was committed to."""
 
 
 class TelemetryTable(_Table):

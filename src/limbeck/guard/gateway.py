@@ -20,6 +20,7 @@ from limbeck.guard.respond import BrokenStreamError, Way, respond
 from limbeck.guard.sanction import SanctionRules
 from limbeck.guard.server import CYCLE
 from limbeck.guard.setting import Price, Setting
+from limbeck.guard.tossing import Coins, Held
 from limbeck.guard.upstream.door import Reply, Upstream
 
 Scope = Mapping[str, Any]
@@ -62,6 +63,8 @@ class Gateway:
         metrics: Callable[[], Awaitable[bytes]] | None = None,
         rules: Callable[[], SanctionRules] = SanctionRules,
         looks: Callable[[str, float], bool] = lambda account, now: True,
+        coins: Coins | None = None,
+        report_coin: Report = lambda coin: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.accounts = accounts
@@ -75,6 +78,8 @@ class Gateway:
         self._metrics = metrics
         self._rules = rules
         self._looks = looks
+        self._coins = coins
+        self._report_coin = report_coin
         self._clock = clock
         self.replace(setting)
 
@@ -157,7 +162,10 @@ class Gateway:
         headers = [*setting.upstream_headers, *heads.forwarded]
         reply: Reply | None = None
         try:
-            reply = await self.upstream.send("POST", ask.endpoint.path, headers, admitted.body)
+            if self._coins is not None and self._coins.wants(ask):
+                reply = await self._toss(ask, self._coins, setting, headers, admitted.body)
+            else:
+                reply = await self.upstream.send("POST", ask.endpoint.path, headers, admitted.body)
             return await respond(ask, reply, setting, Way(scope, send), judge.still_welcome)
         except UpstreamError as error:
             self.counters.upstream_errors += 1
@@ -167,6 +175,29 @@ class Gateway:
         finally:
             if reply is not None:
                 reply.close()
+
+    async def _toss(
+        self,
+        ask: Ask,
+        coins: Coins,
+        setting: Setting,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes,
+    ) -> Reply:
+        """Ask twice, and let a keyed bit say which answer is served."""
+
+        async def whole() -> Held:
+            reply = await self.upstream.send("POST", ask.endpoint.path, headers, body)
+            try:
+                return Held(reply.status, reply.headers, await reply.body(setting.reply_bytes))
+            finally:
+                reply.close()
+
+        first, second = await asyncio.gather(whole(), whole())
+        served, coin = coins.choose(ask, (first, second), setting.tags)
+        if coin is not None:
+            self._report_coin(coin)
+        return served
 
     def _remember(self, ask: Ask) -> None:
         """Settle the budget, count, and tell the keeper."""

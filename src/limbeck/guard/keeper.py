@@ -110,6 +110,8 @@ class Keeper:
             self.tally.update(worker, orjson.loads(data))
         elif kind == reporter.GAP:
             self.brain.miss(int(data))
+        elif kind == reporter.COIN:
+            self.brain.coin(orjson.loads(data))
         elif kind == reporter.SKIPPED:
             self.brain.skip(orjson.loads(data))
         elif kind == reporter.ASK:

@@ -18,6 +18,7 @@ from limbeck.artefact import write_bytes
 from limbeck.errors import GuardError
 from limbeck.guard.admin.log_view import LogView
 from limbeck.guard.brain import Brain
+from limbeck.guard.coinage import Coinage, keeping
 from limbeck.guard.config import GuardConfig
 from limbeck.guard.console.office import office
 from limbeck.guard.keeper import Keeper
@@ -34,7 +35,9 @@ SNAPSHOT_S = 60.0
 """How often what the watch remembers is written down; a keeper that is killed forgets no more than this."""
 
 
-def run_keeper(config: GuardConfig, places: Places, listener: socket.socket) -> None:
+def run_keeper(
+    config: GuardConfig, places: Places, listener: socket.socket, coinage: Coinage | None = None
+) -> None:
     """Be the keeper; return when it was told to stop and all is recorded."""
     ledger = places.ledger(config)
     keys = ledger_keys(ledger.parent, config.ledger.name)
@@ -44,7 +47,11 @@ def run_keeper(config: GuardConfig, places: Places, listener: socket.socket) -> 
     try:
         with open_log(ledger, keys) as records:
             brain = Brain(
-                watch, proposing(state), secret=keys.secret, sketches=config.ledger.sketches
+                watch,
+                proposing(state),
+                secret=keys.secret,
+                sketches=config.ledger.sketches,
+                keep_coin=None if coinage is None else keeping(places.coins, coinage),
             )
             keeper = Keeper(
                 places.keeper_socket,

@@ -17,15 +17,16 @@ from limbeck.guard.account import (
 from limbeck.guard.accounts import Refusal, Reservation
 from limbeck.guard.window import span
 
-_Meter = tuple[str, str, Window, int]
+Meter = tuple[str, str, Window, int]
+"""Whose, of what, in which window, since when."""
 
 
 @dataclass(slots=True)
 class Taken:
     """A reservation: what it took out of which meter, and whether it still may be settled."""
 
-    taken: Counter[_Meter]
-    took: list[tuple[_Meter, Measure, int]]
+    taken: Counter[Meter]
+    took: list[tuple[Meter, Measure, int]]
     open: bool = True
 
     def settle(self, *, tokens: int, cost: int) -> None:
@@ -63,13 +64,14 @@ class MemoryAccounts:
     """The door `Accounts` over a dict of keys; one thread at a time.
 
     Args:
-        holders: Key to holder. Change it at will; `standings` holds those of users behind resellers, by holder id.
+        holders: Key to holder. Change it at will; `standings` holds those of users behind resellers, by holder id;
+            `taken` is what is taken of each (holder, measure, window, start).
     """
 
     def __init__(self, holders: Mapping[str, Holder]) -> None:
         self.holders = dict(holders)
         self.standings: dict[str, Standing] = {}
-        self._taken: Counter[_Meter] = Counter()
+        self.taken: Counter[Meter] = Counter()
 
     def authenticate(self, key: str, now: float) -> Holder | None:
         """Return the holder of a key."""
@@ -94,19 +96,19 @@ class MemoryAccounts:
     ) -> Taken | Refusal:
         """Take amounts out of every budget, or out of none."""
         amounts = {Measure.REQUESTS: requests, Measure.TOKENS: tokens, Measure.COST: cost}
-        took: list[tuple[_Meter, Measure, int]] = []
+        took: list[tuple[Meter, Measure, int]] = []
         owners = (holder,) if holder.reseller is None else (holder, holder.reseller)
         for owner in owners:
             for budget in owner.budgets:
                 start, end = span(budget.window, now)
                 meter = (owner.id, budget.measure, budget.window, start)
-                left = budget.limit - self._taken[meter]
+                left = budget.limit - self.taken[meter]
                 if left < amounts[budget.measure]:
                     return Refusal(owner.id, end - now, budget, max(left, 0))
                 took.append((meter, budget.measure, amounts[budget.measure]))
         for meter, _, amount in took:
-            self._taken[meter] += amount
-        return Taken(self._taken, took)
+            self.taken[meter] += amount
+        return Taken(self.taken, took)
 
     def settle(self, reservation: Reservation, *, tokens: int, cost: int) -> None:
         """Charge what a request really took."""
@@ -119,7 +121,7 @@ class MemoryAccounts:
     def draw(self, use: DeclaredUse, *, requests: int, now: float) -> bool:
         """Count requests against a declared use's volume."""
         meter = (use.account, use.id, Window.LIFE, 0)
-        if use.volume is not None and self._taken[meter] + requests > use.volume:
+        if use.volume is not None and self.taken[meter] + requests > use.volume:
             return False
-        self._taken[meter] += requests
+        self.taken[meter] += requests
         return True

@@ -35,6 +35,11 @@ class Places:
         """Where what the watch remembers is written down."""
         return self.folder / "watch.snapshot"
 
+    @property
+    def coins(self) -> Path:
+        """The private file of coins, each line as `limbeck trace audit` reads it."""
+        return self.folder / "coins.jsonl"
+
     def ledger(self, config: GuardConfig) -> Path:
         """Return the file of the ledger; its keys lie beside it."""
         return self.folder / config.ledger.folder / "ledger.db"

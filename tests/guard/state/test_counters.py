@@ -37,6 +37,24 @@ def test_the_file_grows_with_its_leases_and_keeps_them(tmp_path: Path) -> None:
     counters.close()
 
 
+def test_a_full_disk_leaves_the_old_numbers_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counters = Counters(tmp_path, "w")
+    for n in range(1, 4097):
+        counters.claim(n, n)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(StateError, match=r"cannot grow: .*No space left"):
+        counters.claim(5000)
+    assert charged(counters.path) == {n: n for n in range(1, 4097)}
+    counters.cells[1] += 1
+    counters.close()
+
+
 def test_a_living_workers_file_is_not_dead_and_a_closed_one_is_gone(tmp_path: Path) -> None:
     counters = Counters(tmp_path, "w")
     assert not is_dead(counters.path)

@@ -296,6 +296,7 @@ def test_vouching_is_for_a_named_user_of_a_reseller(state: State) -> None:
     refuses(state, lambda c: vouch(c, "acme", "ann", ADA), "is no reseller")
     refuses(state, lambda c: vouch(c, "shop", "", ADA), "name the user")
     refuses(state, lambda c: vouch(c, "shop", "x" * 129, ADA), "at most 128 characters")
+    refuses(state, lambda c: vouch(c, "shop", "a\nb", ADA), "all printable")
     with state.change(ADA) as change:
         assert vouch(change, "shop", "ann", ADA).vouched_by == ADA
 

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import time
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -32,7 +32,7 @@ from limbeck.guard.decision import Action
 from limbeck.guard.sanction import Mode, Proposal, SanctionRules
 from limbeck.guard.state.home import State, open_state
 from limbeck.guard.state.keys import revoke_key
-from limbeck.guard.state.leases import LeaseStore, Meter
+from limbeck.guard.state.leases import Grant, LeaseStore, Meter, Want
 from limbeck.guard.state.plans import write_plan
 from limbeck.guard.state.shared import SharedAccounts
 from limbeck.guard.state.standings import propose, vouch
@@ -44,15 +44,23 @@ ENFORCE = SanctionRules(mode=Mode.ENFORCE)
 
 
 class Unreachable:
-    """A store that can be cut off: a switch in front of a real one."""
+    """A store that can be cut off, before it hears a call or before its answer to a grant is heard."""
 
     def __init__(self, store: LeaseStore) -> None:
-        self._store, self.cut = store, False
+        self._store, self.cut, self.deaf = store, False, False
 
     def __getattr__(self, name: str) -> object:
         if self.cut:
             raise StateError("the store is cut off")
         return getattr(self._store, name)
+
+    def grant(self, worker: str, wants: Sequence[Want]) -> list[Grant]:
+        if self.cut:
+            raise StateError("the store is cut off")
+        granted = self._store.grant(worker, wants)
+        if self.deaf:
+            raise StateError("the connection broke during the commit")
+        return granted
 
 
 @contextmanager
@@ -123,6 +131,32 @@ def test_a_request_that_no_budget_counts_is_admitted(state: State) -> None:
     key = furnish(state)
     with opened(state) as accounts:
         take(accounts, accounts.authenticate(key, T0), T0, tokens=10**9, cost=10**9)
+
+
+def test_a_request_that_no_budget_counts_needs_no_counters(state: State) -> None:
+    key = furnish(state)
+    steady = Clock(0.0)
+    with opened(state, steady) as accounts:
+        holder = accounts.authenticate(key, T0)
+        steady.now = 20.0
+        take(accounts, holder, T0, tokens=1)
+
+
+def test_a_grant_whose_answer_was_lost_is_given_back(state: State) -> None:
+    key = furnish(state, per("requests", "day", 160))
+    steady = Clock(0.0)
+    store = Unreachable(open_store(state))
+    accounts = SharedAccounts(state, clock=steady, store=store)  # pyright: ignore[reportArgumentType]
+    holder = accounts.authenticate(key, T0)
+    store.deaf = True
+    assert refused(accounts, holder, T0).lack is Lack.STATE
+    store.deaf = False
+    assert spent(state) == {("requests", "day", int(T0 // 86400) * 86400): (0, 10)}
+    steady.now += 2.0
+    accounts.work()
+    assert spent(state) == {("requests", "day", int(T0 // 86400) * 86400): (0, 0)}
+    take(accounts, holder, T0)
+    accounts.close()
 
 
 def test_two_workers_admit_together_what_one_budget_holds(state: State) -> None:
@@ -197,7 +231,8 @@ def test_a_user_behind_a_reseller_spends_both_budgets_and_stands_alone(state: St
         shop = accounts.authenticate(key, T0)
         assert shop is not None
         assert accounts.on_behalf(shop, "", T0) is None
-        assert accounts.on_behalf(shop, "x" * 129, T0) is None
+        for name in ("x" * 129, "\ud800", "a\0b", "a\nb"):
+            assert accounts.on_behalf(shop, name, T0) is None
         eve, ann, bob = (accounts.on_behalf(shop, user, T0) for user in ("eve", "ann", "bob"))
         assert [h.action for h in (eve, ann, shop) if h] == [
             Action.HOLD,
@@ -390,6 +425,26 @@ def test_a_counter_server_that_is_killed_and_comes_back_has_forgotten_nothing(
         _outage(state, key, server)
     finally:
         server.stop()
+
+
+def test_counters_that_forgot_everything_are_joined_anew(
+    make_state: MakeState, clock: Clock, redis_url: str
+) -> None:
+    import redis
+
+    state = make_state(clock, counters=redis_url)
+    key = furnish(state, per("requests", "day", 160))
+    steady = Clock(0.0)
+    with opened(state, steady) as accounts:
+        holder = accounts.authenticate(key, T0)
+        take(accounts, holder, T0)
+        client = redis.Redis.from_url(redis_url)
+        client.flushdb()
+        client.close()
+        steady.now += 2.0
+        accounts.work()
+        take(accounts, holder, T0)
+    assert spent(state) == {("requests", "day", int(T0 // 86400) * 86400): (1, 0)}
 
 
 def _outage(state: State, key: str, server: Postgres | Redis) -> None:

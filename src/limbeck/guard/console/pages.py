@@ -90,11 +90,11 @@ def queue(connection: sa.Connection, now: float) -> Queue:
 
 def overview(connection: sa.Connection, search: str) -> dict[str, Any]:
     """Return accounts by evidence, and those whose id begins with a search."""
-    found = register.accounts(connection, after=_before(search), limit=20) if search else []
+    found = register.accounts(connection, prefix=search, limit=20) if search else []
     return {
         "standings": standings.standings(connection, limit=LISTED),
         "search": search,
-        "found": [account for account in found if account.id.startswith(search)],
+        "found": found,
         "rules": rules.sanction_rules(connection),
     }
 
@@ -156,8 +156,3 @@ def action(value: Action | str) -> str:
 def amount(value: float) -> str:
     """Write a whole number with its thousands apart."""
     return f"{value:,.0f}"
-
-
-def _before(id: str) -> str:
-    """Return a text that sorts just before every id that begins with this one."""
-    return id[:-1] + chr(max(ord(id[-1]) - 1, 1)) + "\uffff" if id else ""

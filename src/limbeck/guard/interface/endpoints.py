@@ -119,7 +119,8 @@ def _any_message(value: Any) -> str | None:
         type(value) is dict
         and len(value) == 2
         and type(value.get("content")) is str
-        and value.get("role") in _PLAIN_ROLES
+        and type(role := value.get("role")) is str
+        and role in _PLAIN_ROLES
     ):
         return None
     return _message(value)

@@ -44,7 +44,11 @@ class Counters:
             raise StateError(f"cannot keep a worker's counters in {folder}: {error}") from error
 
     def claim(self, lease: int, charged: int = 0) -> int:
-        """Give a lease a slot, and what was charged of it already."""
+        """Give a lease a slot, and what was charged of it already.
+
+        Raises:
+            StateError: The file must grow and the disk is full.
+        """
         if not self._free:
             self._grow()
         slot = self._free.pop()
@@ -63,13 +67,17 @@ class Counters:
         self._release()
 
     def _map(self, pairs: int) -> None:
-        os.posix_fallocate(self._file.fileno(), 0, pairs * _PAIR_BYTES)  # a full disk says so here
+        os.posix_fallocate(self._file.fileno(), 0, pairs * _PAIR_BYTES)
         self._memory = mmap.mmap(self._file.fileno(), pairs * _PAIR_BYTES)
         self.cells = memoryview(self._memory).cast("q")
         self._free = list(range(pairs - 1, -1, -1))
 
     def _grow(self) -> None:
         before = len(self.cells) // 2
+        try:  # a full disk says so here, before the old map is gone
+            os.posix_fallocate(self._file.fileno(), 0, 2 * before * _PAIR_BYTES)
+        except OSError as error:
+            raise StateError(f"{self.path} cannot grow: {error}") from error
         self.cells.release()
         self._memory.close()
         self._map(2 * before)

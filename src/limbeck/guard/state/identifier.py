@@ -28,6 +28,11 @@ def drawn(length: int = 10) -> str:
     return "".join(secrets.choice(_LETTERS) for _ in range(length))
 
 
+def is_user(text: str) -> bool:
+    """Tell whether a text can name a user behind a reseller: printable, and not too long."""
+    return len(text) <= MAX_USER and text.isprintable()
+
+
 def person(by: str) -> str:
     """Check the name of a person who answers for a decision.
 

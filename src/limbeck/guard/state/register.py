@@ -90,13 +90,16 @@ def accounts(
     connection: sa.Connection,
     *,
     org: str | None = None,
+    prefix: str = "",
     after: str = "",
     limit: int | None = None,
 ) -> list[Account]:
-    """List accounts by id, from the one after `after`."""
+    """List accounts by id, from the one after `after`; those whose id begins with a prefix."""
     query = sa.select(table).where(table.c.id > after).order_by(table.c.id).limit(limit)
     if org is not None:
         query = query.filter_by(org=org)
+    if prefix:
+        query = query.where(table.c.id.startswith(prefix, autoescape=True))
     return [records.account(row) for row in connection.execute(query).mappings()]
 
 

@@ -12,7 +12,7 @@ from limbeck.guard.accounts import Refusal, Reservation
 from limbeck.guard.sanction import SanctionRules
 from limbeck.guard.state.home import State
 from limbeck.guard.state.housekeeping import forget_changes, lapse_appeals
-from limbeck.guard.state.identifier import MAX_USER
+from limbeck.guard.state.identifier import is_user
 from limbeck.guard.state.leases import LeaseStore
 from limbeck.guard.state.mirror import Mirror
 from limbeck.guard.state.recovery import Watch, settle_dead
@@ -131,8 +131,10 @@ class SharedAccounts:
         rules = holder.account.sub_accounts
         if rules is None:
             return holder
-        if not user or len(user) > MAX_USER:
-            return None if rules.required or user else holder
+        if not user:
+            return None if rules.required else holder
+        if not is_user(user):
+            return None
         return self._mirror.find_user(holder, user, now)
 
     def reserve(

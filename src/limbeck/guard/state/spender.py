@@ -62,6 +62,7 @@ class Spender:
         self._retired: list[Lease] = []
         self._debts: Counter[Meter] = Counter()
         self._gone = True
+        self._failures = 0
         self._good_until = float("-inf")
         self._join()
 
@@ -80,7 +81,7 @@ class Spender:
         with self._lock:
             leases = self._leases(holder, now)
             at = self._clock()
-            if at < self._good_until:
+            if at < self._good_until or not leases:
                 for lease in leases:
                     if lease.left < amounts[lease.kind]:
                         break
@@ -122,7 +123,7 @@ class Spender:
         except LostError:
             self._rejoin()
         except StateError:
-            self._gone = True
+            self._fail()
             raise
 
     def close(self) -> None:
@@ -164,20 +165,24 @@ class Spender:
             if at < lease.asks_after and amounts[lease.kind] - lease.left > lease.room:
                 return _refusal(lease, now, at)
         if self._gone or at >= self._good_until:
-            return self._without_store(short)
+            return self._without_store(leases)
         wants = [_want(lease, amounts[lease.kind]) for lease in short]
         try:
             grants = self._store.grant(self._worker, wants)
         except StateError:  # the timer finds out whether it is back, or that this worker is lost
-            self._gone = True
-            return self._without_store(short)
+            self._fail()
+            return self._without_store(leases)
         return self._accept(short, wants, grants, now, at)
 
-    def _without_store(self, short: Sequence[Lease]) -> Refusal | None:
+    def _without_store(self, leases: Sequence[Lease]) -> Refusal | None:
         if self._settings.budgets_when_gone is WhenGone.ALLOW:
             return None
-        holder = short[0].meter.holder if short else ""
-        return Refusal(holder, _GONE_RETRY_S, lack=Lack.STATE)
+        return Refusal(leases[0].meter.holder, _GONE_RETRY_S, lack=Lack.STATE)
+
+    def _fail(self) -> None:
+        """Remember that the store could not be reached, and that a grant may have been made and not heard of."""
+        self._gone = True
+        self._failures += 1
 
     def _accept(
         self,
@@ -194,7 +199,7 @@ class Spender:
                 lease.left += grant.amount
                 if not lease.id:
                     lease.id = grant.lease
-                    lease.slot = self._counters.claim(grant.lease, lease.charged)
+                    lease.slot = self._slot(lease)
             elif grant.left < want.need:
                 lease.room = max(grant.left, 0)
                 lease.spent = grant.elsewhere <= 0 and not (
@@ -203,6 +208,13 @@ class Spender:
                 lease.asks_after = at + (_ASK_SPENT_S if lease.spent else _ASK_AGAIN_S)
                 refusal = refusal or _refusal(lease, now, at)
         return refusal
+
+    def _slot(self, lease: Lease) -> int | None:
+        """Give a lease its place in the counters; none on a full disk, and then only a kill would forget its charges."""
+        try:
+            return self._counters.claim(lease.id, lease.charged)
+        except StateError:
+            return None
 
     def _correct(self, spending: Spending, real: Amounts) -> None:
         with self._lock:
@@ -218,7 +230,7 @@ class Spender:
     def _report(self) -> None:
         """Tell the store that this worker lives and what it charged; after an outage, of every lease."""
         with self._lock:
-            at, complete = self._clock(), self._gone
+            at, complete, failures = self._clock(), self._gone, self._failures
             leases = [lease for lease in self._all() if lease.id]
             if not complete:
                 changed = (lease for lease in leases if _worth_reporting(lease))
@@ -228,7 +240,9 @@ class Spender:
         with self._lock:
             for lease in leases:
                 lease.reported = told.get(lease.id, lease.reported)
-            self._gone = False
+            self._gone = (
+                failures != self._failures
+            )  # one more meanwhile: its leases are not in this report
             self._good_until = at + self._settings.lease_seconds
 
     def _over(self) -> list[Lease]:

@@ -10,7 +10,7 @@ from limbeck.guard.account import Standing
 from limbeck.guard.decision import Action
 from limbeck.guard.sanction import Proposal, SanctionRules
 from limbeck.guard.state import records
-from limbeck.guard.state.identifier import MAX_USER, person
+from limbeck.guard.state.identifier import MAX_USER, is_user, person
 from limbeck.guard.state.register import account
 from limbeck.guard.state.tables import standing as table
 from limbeck.guard.state.writing import Writing
@@ -80,10 +80,12 @@ def standing(connection: sa.Connection, account_id: str, user: str = "") -> Stan
     """Read a standing; good where nothing is written.
 
     Raises:
-        AccountError: The user's name is too long.
+        AccountError: The user's name is too long, or cannot be printed.
     """
-    if len(user) > MAX_USER:
-        raise AccountError(f"a user's name has at most {MAX_USER} characters, got {len(user)}")
+    if not is_user(user):
+        raise AccountError(
+            f"a user's name has at most {MAX_USER} characters, all printable, got {user[:20]!r}"
+        )
     query = sa.select(table).filter_by(account=account_id, user=user)
     row = connection.execute(query).mappings().first()
     return Standing(account_id, user) if row is None else records.standing(row)
