@@ -78,8 +78,8 @@ def radioactivity(texts: Sequence[str], local: LocalModel, *, rivals: int = KEYS
 def membership(member_I: Sequence[float], other_I: Sequence[float]) -> float:
     """Return the p-value of a reference-based membership test: served answers against texts that were not served.
 
-    The statistic is l_S - l_R; the others are another model's answers, for the owner has no untouched twin of what was
-    served. Welch's test, one-sided.
+    The statistic is l_S - l_R. The others are what other accounts were served: drawn alike, assigned by lot, and so a
+    better set of non-members than anybody has outside such a design. Welch's test, one-sided.
     """
     return float(stats.ttest_ind(member_I, other_I, equal_var=False, alternative="greater").pvalue)
 
