@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-slow check format baselines bench-store bench-step bench-quality bench-breakeven clean
+.PHONY: demo test test-slow check format baselines bench-store bench-step bench-quality bench-breakeven bench-capture clean
 
 demo: $(VENV)/.demo
 	$(BIN)/limbeck distill recipes/quickstart.toml --resume
@@ -56,13 +56,16 @@ bench-store: $(VENV)/.demo
 	$(BIN)/python benchmarks/store.py
 
 bench-step: $(VENV)/.demo $(BASELINES)/.trl
-	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/step.py --compiled
 
 bench-quality: $(VENV)/.demo
 	$(BIN)/python benchmarks/quality.py
 
 bench-breakeven: $(VENV)/.demo
 	$(BIN)/python benchmarks/breakeven.py
+
+bench-capture: $(VENV)/.demo
+	$(BIN)/python benchmarks/capture.py
 
 clean:
 	rm -rf $(VENV) $(BASELINES) runs .pytest_cache .hypothesis .ruff_cache .import_linter_cache

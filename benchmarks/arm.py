@@ -121,7 +121,7 @@ class TrainingTurns:
         """Ignore it."""
 
 
-def ours(setting: Setting, turns: Turns) -> None:
+def ours(setting: Setting, turns: Turns, *, compiled: bool = False) -> None:
     """Train from the store with Limbeck's own loop."""
     from limbeck.distill.objective import LossSpec
     from limbeck.distill.recipe import TrainRecipe
@@ -144,10 +144,11 @@ def ours(setting: Setting, turns: Turns) -> None:
         rows=setting.rows,
         clip=CLIP,
         precision="bf16" if setting.precision == "bf16" else "no",
+        compile=compiled,
         checkpoint_every=setting.steps + 1,
     )
     turns.loaded(student, decode_seconds=decode_seconds)
-    folder = setting.path / "training"
+    folder = setting.path / ("training-compiled" if compiled else "training")
     train(
         student,
         taught,
@@ -158,6 +159,11 @@ def ours(setting: Setting, turns: Turns) -> None:
         resume=False,
         progress=TrainingTurns(turns, folder / LOG),
     )
+
+
+def compiled(setting: Setting, turns: Turns) -> None:
+    """Do the same with the student's layers compiled, which the first step pays for."""
+    ours(setting, turns, compiled=True)
 
 
 def cross_entropy(setting: Setting, turns: Turns) -> None:
@@ -292,6 +298,7 @@ def capture(setting: Setting, turns: Turns) -> None:
 
 ARMS: dict[str, Callable[[Setting, Turns], None]] = {
     "ours": ours,
+    "compiled": compiled,
     "cross_entropy": cross_entropy,
     "online": online,
     "gkd": gkd,

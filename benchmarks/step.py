@@ -1,6 +1,7 @@
 """Training steps side by side: ours from a store, plain cross-entropy, dense online distillation, TRL.
 
-    python benchmarks/step.py [--quick] [--seed N] [--precision bf16|float32] [--frozen-head] [--text FILE]
+    python benchmarks/step.py [--quick] [--seed N] [--precision bf16|float32] [--frozen-head] [--compiled]
+                              [--text FILE]
 
 The same student start, batches, optimiser and clipping in every arm; the arms are processes that take
 turns (`arm.py` says what each does and how memory is counted). A batch is 4 rows of 512 tokens without
@@ -32,6 +33,7 @@ _BASELINES = _ROOT / ".venv-baselines" / "bin" / "python"
 _MISSING = "no environment with TRL: run `make baselines`, or give --baselines PYTHON"
 _NAMES = {
     "ours": "ours, from store",
+    "compiled": "ours, layers compiled",
     "cross_entropy": "plain cross-entropy",
     "gkd": "TRL GKDTrainer, off-policy",
     "online": "dense, teacher online",
@@ -48,6 +50,8 @@ def main() -> None:
         sizes = make(setting, read_text(options.text))
         has_gkd = options.baselines.is_file()
         arms: dict[str, str | None] = {"ours": None, "cross_entropy": None, "online": None}
+        if options.compiled:
+            arms["compiled"] = None
         if has_gkd:
             arms["gkd"] = str(options.baselines)
         facts, turns = _take_turns(setting, arms, options)
@@ -68,6 +72,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument(
         "--gkd-checkpointing", action="store_true", help="leave TRL's checkpointing on, its default"
+    )
+    parser.add_argument(
+        "--compiled", action="store_true", help="also ours with train.compile; needs a C++ compiler"
     )
     parser.add_argument("--teacher", default="packaged:smollm2-135m-instruct")
     parser.add_argument("--layers", type=int, default=10, help="layers of the student")
@@ -129,6 +136,7 @@ def _result(
     over_ce = ratio(seconds["ours"], seconds["cross_entropy"])
     over_online = ratio(seconds["online"], seconds["ours"])
     over_gkd = ratio(seconds["gkd"], seconds["ours"]) if "gkd" in seconds else None
+    compiled = ratio(seconds["compiled"], seconds["ours"]) if "compiled" in seconds else None
     arms = {name: _arm(setting, facts[name], turns[name], seconds[name]) for name in turns}
     gkd = arms.get("gkd", {})
     return {
@@ -139,6 +147,8 @@ def _result(
         "tokens_per_s_over_gkd": over_gkd and over_gkd[0],
         "tokens_per_s_over_gkd_range": over_gkd and over_gkd[1:],
         "tokens_per_s_over_online": over_online[0],
+        "compiled_over_ours": compiled,
+        "compiling_seconds": turns["compiled"][0].seconds if compiled else None,
         "extra_peak_bytes": arms["ours"]["extra_peak_bytes"],
         "gkd_extra_peak_bytes": gkd.get("extra_peak_bytes"),
         "gkd_extra_peak_bytes_without_teacher": gkd.get("extra_peak_bytes_without_teacher"),
@@ -211,6 +221,12 @@ def _print_table(setting: Setting, result: Mapping[str, Any]) -> None:
         f"ours takes {result['time_over_cross_entropy']:.2f}x a cross-entropy step ({low:.2f}-{high:.2f}); "
         f"{1000 * result['arms']['ours']['decode_seconds']:.0f} ms of it decode the store"
     )
+    if result["compiled_over_ours"] is not None:
+        took, low, high = result["compiled_over_ours"]
+        print(
+            f"compiled layers take {took:.2f}x ({low:.2f}-{high:.2f}), and "
+            f"{result['compiling_seconds']:.0f} s for the first step"
+        )
     if result["tokens_per_s_over_gkd"] is not None:
         low, high = result["tokens_per_s_over_gkd_range"]
         print(

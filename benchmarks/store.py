@@ -4,7 +4,8 @@
 
 Natural text is WikiText-2's test split where ../shared/data lies beside the project, else `--text`; the
 defaults that are measured here were chosen on its validation split. Sampled text is what the teacher
-answers to chat prompts at temperature 1. Prints a table, then one JSON object as the last line.
+answers to chat prompts at temperature 1. Everything runs on one thread, as each of several capture
+processes does. Prints a table, then one JSON object as the last line.
 """
 
 import argparse
@@ -83,6 +84,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--text", type=Path, help="UTF-8 text, where the shared data are missing")
     options = parser.parse_args()
+    torch.set_num_threads(1)
     teacher = load("packaged:smollm2-135m-instruct", dtype="float32")
     documents = 20 if options.quick else 128
     natural = measure(_natural(teacher, _text(options.text), documents), teacher, options, False)

@@ -120,3 +120,11 @@ def test_tokenizers_are_crossed_three_ways(tiny_teacher_folder: Path, tmp_path: 
     assert all(arm["bits_per_byte"] > 0 for arm in found["arms"].values())
     assert 0 < found["alignment"]["coincident_share"] <= 1
     assert found["student_vocabulary"] <= 400
+
+
+def test_capture_is_timed_beside_a_bare_forward_in_both_precisions(sizes: list[str]) -> None:
+    found = _last_line("capture.py", [*sizes[:7], "--documents", "6", "--threads", "1"])
+    assert set(found["capture_over_bare"]) == {"bfloat16", "float32"}
+    assert all(ratio > 0 for ratio in found["capture_over_bare"].values())
+    assert 0 <= found["bfloat16_kl"] < 0.1
+    assert found["lengths"]["longest"] <= 512

@@ -32,6 +32,7 @@ from limbeck.distill.capture import (
     end_tokens,
     listen_densely,
 )
+from limbeck.distill.compiled import check_compiles
 from limbeck.distill.corpus import Prompt, as_prompts, read_records, tokenise, tokenise_prompts
 from limbeck.distill.evaluate import Heldout, Predicted, measure_fidelity, measure_prediction
 from limbeck.distill.forward import check_packs, split
@@ -1508,6 +1509,8 @@ def _check_started(flow: Distillation) -> None:
             f"a Ray cluster captures for a teacher that is here and reads what its student reads; leave --ray out of "
             f"a run with {why or 'a teacher behind an API'}"
         )
+    if recipe.train.compile:
+        check_compiles(flow.launch.size)
     if recipe.align is not None and flow.launch.size > 1:
         raise RecipeError(
             f"a recipe with [align] trains in one process, and {flow.launch.size} were launched; start it alone"

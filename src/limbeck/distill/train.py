@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from limbeck.artefact import write_text
 from limbeck.distill import checkpoint
+from limbeck.distill.compiled import compiled_hidden
 from limbeck.distill.forward import split
 from limbeck.distill.fused import fused_sparse_loss
 from limbeck.distill.grouped import Grouping
@@ -77,14 +78,28 @@ class Objective(nn.Module):
     """A student with its loss, so that one forward gives a scalar however the model is wrapped."""
 
     def __init__(
-        self, model: nn.Module, spec: LossSpec, selection: Selection | None = None
+        self,
+        model: nn.Module,
+        spec: LossSpec,
+        selection: Selection | None = None,
+        *,
+        compiled: bool = False,
     ) -> None:
-        """Narrow each batch where `selection` asks the student; other selections happen before."""
+        """Narrow each batch where `selection` asks the student; other selections happen before.
+
+        Args:
+            model: The student.
+            spec: What to minimise.
+            selection: Which positions count.
+            compiled: Compile the layers' forward and backward at the first batch.
+        """
         super().__init__()
         self.model = model
         self.spec = spec
         self.student_fraction = selection.student_fraction if selection else 1.0
         self._halves = (split(model),)  # a tuple, so that torch does not register the parts twice
+        hidden = self._halves[0].hidden
+        self._hidden = compiled_hidden(hidden) if compiled else hidden
 
     @property
     def layers(self) -> Sequence[nn.Module]:
@@ -94,7 +109,7 @@ class Objective(nn.Module):
     def forward(self, batch: Batch, targets: TorchTargets | None, positions: int) -> Tensor:
         """Return the batch's summed loss over `positions`, the step's global number of loss positions."""
         (halves,) = self._halves
-        hidden_BTD = halves.hidden(
+        hidden_BTD = self._hidden(
             batch.tokens_BT,
             attention_mask=attention_mask(batch.segments_BT),
             position_ids=batch.positions_BT,
@@ -155,7 +170,7 @@ def train(
     steps = max(1, round(recipe.epochs * per_epoch))
 
     model.train()
-    student, objective = _spread(model, spec, _selection(recipe), team)
+    student, objective = _spread(model, spec, recipe, team)
     trainable = [p for p in student.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         trainable,
@@ -218,11 +233,11 @@ def _selection(recipe: TrainRecipe) -> Selection:
 
 
 def _spread(
-    model: nn.Module, spec: LossSpec, selection: Selection, team: Team
+    model: nn.Module, spec: LossSpec, recipe: TrainRecipe, team: Team
 ) -> tuple[nn.Module, nn.Module]:
     """Return the student and its objective, wrapped to train with the team; shards are cut from a copy."""
     student = copy.deepcopy(model) if team.shards else model
-    objective = Objective(student, spec, selection)
+    objective = Objective(student, spec, _selection(recipe), compiled=recipe.compile)
     return student, team.wrap(objective, objective.layers)
 
 

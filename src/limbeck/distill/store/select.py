@@ -18,7 +18,9 @@ from limbeck.errors import StoreError
 Doubles = npt.NDArray[np.float64]
 _BLOCK = 256
 _ROWS = 32
-"""Rows that are read at once: 32 x 49,152 float32 is 6 MB."""
+"""Rows whose heads are looked for at once: 32 x 49,152 float32 is 6 MB."""
+_CACHED = 2
+"""Rows that are read at once: their probabilities are still in a core's own cache for entropy and sums."""
 
 
 def sparsify(
@@ -142,10 +144,8 @@ def _scan(log_probs_NV: Tensor, spec: StoreSpec) -> tuple[Tensor, Tensor, Tensor
     for first in range(0, max(positions, 1), _ROWS):
         tile_RV = log_probs_NV[first : first + _ROWS]
         rows = slice(first, first + len(tile_RV))
-        tile_probs_RV = torch.exp(tile_RV, out=probs_RV[: len(tile_RV)])
-        entropy_N[rows] = -torch.linalg.vecdot(tile_probs_RV, tile_RV)
-        sums_RC = sums_NC[rows]
-        _sum_blocks(tile_probs_RV, sums_RC)
+        tile_probs_RV, sums_RC = probs_RV[: len(tile_RV)], sums_NC[rows]
+        _read(tile_RV, tile_probs_RV, entropy_N[rows], sums_RC)
         owner_H, ids_H = _head(tile_probs_RV, sums_RC, spec)
         heads.append((owner_H + first, ids_H, tile_probs_RV[owner_H, ids_H].double()))
         tile_probs_RV[owner_H, ids_H] = 0.0
@@ -159,6 +159,17 @@ def _scan(log_probs_NV: Tensor, spec: StoreSpec) -> tuple[Tensor, Tensor, Tensor
     return owner_H, ids_H, head_H, sums_NC.double().cumsum(1), entropy_N.double()
 
 
+def _read(log_probs_RV: Tensor, probs_RV: Tensor, entropy_R: Tensor, sums_RC: Tensor) -> None:
+    """Fill in probabilities, entropies and block sums, so few rows at a time that each is fetched once."""
+    alone = log_probs_RV.device.type == "cpu" and torch.get_num_threads() == 1
+    step = _CACHED if alone else max(1, len(log_probs_RV))  # several threads share larger pieces
+    for first in range(0, len(log_probs_RV), step):
+        few = slice(first, first + step)
+        torch.exp(log_probs_RV[few], out=probs_RV[few])
+        entropy_R[few] = -torch.linalg.vecdot(probs_RV[few], log_probs_RV[few])
+        _sum_blocks(probs_RV[few], sums_RC[few])
+
+
 def _sum_blocks(probs_RV: Tensor, sums_RC: Tensor) -> None:
     whole, left = divmod(probs_RV.shape[1], _BLOCK)
     torch.sum(
@@ -170,10 +181,19 @@ def _sum_blocks(probs_RV: Tensor, sums_RC: Tensor) -> None:
 
 def _gather(values_RV: Tensor, row_P: Tensor, block_P: Tensor) -> Tensor:
     """Return one block of ids each, [P, _BLOCK]; what lies past the vocabulary is 0."""
-    last = values_RV.shape[1] - 1
+    found_PB, beyond_PB = _blocks_of(values_RV, row_P, block_P)
+    return found_PB if beyond_PB is None else found_PB.masked_fill_(beyond_PB, 0.0)
+
+
+def _blocks_of(values_RV: Tensor, row_P: Tensor, block_P: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return one block of ids each, [P, _BLOCK], and which of its places lie past the vocabulary, if any."""
+    rows, vocabulary = values_RV.shape
+    blocks, left = divmod(vocabulary, _BLOCK)
+    if not left and values_RV.is_contiguous():  # whole blocks are copied, not picked token by token
+        return values_RV.view(rows * blocks, _BLOCK)[row_P * blocks + block_P], None
     ids_PB = block_P[:, None] * _BLOCK + torch.arange(_BLOCK, device=block_P.device)
-    found_PB = values_RV[row_P[:, None], ids_PB.clamp(max=last)]
-    return found_PB.masked_fill_(ids_PB > last, 0.0)
+    found_PB = values_RV[row_P[:, None], ids_PB.clamp(max=vocabulary - 1)]
+    return found_PB, ids_PB >= vocabulary
 
 
 def _head(probs_RV: Tensor, sums_RC: Tensor, spec: StoreSpec) -> tuple[Tensor, Tensor]:
@@ -249,11 +269,10 @@ class _Tail:
 
     def within(self, owner_S: Tensor, block_S: Tensor) -> Tensor:
         """Return the probabilities in one block of ids each, float64 [S, _BLOCK]; the head's are 0."""
-        last = self.log_probs_NV.shape[1] - 1
-        ids_SB = block_S[:, None] * _BLOCK + torch.arange(_BLOCK, device=block_S.device)
-        logs_SB = self.log_probs_NV[owner_S[:, None], ids_SB.clamp(max=last)]
+        logs_SB, beyond_SB = _blocks_of(self.log_probs_NV, owner_S, block_S)
         within_SB = logs_SB.exp().double()
-        within_SB[ids_SB > last] = 0.0
+        if beyond_SB is not None:
+            within_SB[beyond_SB] = 0.0
         heads_S = self.heads_N[owner_S]
         sample = torch.arange(len(owner_S), device=owner_S.device).repeat_interleave(heads_S)
         starts_N = self.heads_N.cumsum(0) - self.heads_N
