@@ -55,7 +55,7 @@ def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=f"process {holder.pid} on"):
         _try(tmp_path / "lock")
     holder.send_signal(signal.SIGKILL)
-    holder.communicate(timeout=10)
+    holder.communicate(timeout=300)
     with hold(tmp_path / "lock", "the still"):
         pass
 
@@ -63,7 +63,7 @@ def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
 def test_a_holder_is_waited_for_as_long_as_patience_lasts(tmp_path: Path) -> None:
     holder = _holder(tmp_path / "lock", 1)
     with hold(tmp_path / "lock", "the still", patience=30):
-        holder.communicate(timeout=10)
+        holder.communicate(timeout=300)
     with hold(tmp_path / "lock", "the still"):
         started = time.monotonic()
         with pytest.raises(RunError):

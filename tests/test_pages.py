@@ -105,6 +105,8 @@ def test_every_page_is_reached_from_the_readme() -> None:
 
 def test_no_page_waits_for_its_figures() -> None:
     waiting = [
-        page.name for page in PAGES if re.search(r"\b(MEASURED|TODO|TBD|FIXME)\b", text_of(page))
+        page.name
+        for page in PAGES
+        if re.search(r"\b(MEASURED|TODO|TBD|FIXME)\b|@@\w+@@", text_of(page))
     ]
     assert waiting == []

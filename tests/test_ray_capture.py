@@ -186,7 +186,7 @@ def head() -> Iterator[tuple[str, psutil.Process]]:
     )
     family: list[psutil.Process] = []
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while not (found := [p for p in _kin(ray) if "gcs_server" in p.name()]) or not _open(port):
             assert ray.poll() is None
             assert time.monotonic() < deadline

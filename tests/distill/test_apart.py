@@ -44,6 +44,8 @@ API: dict[str, Any] = {"base_url": "http://127.0.0.1:1/v1"}
     [
         ({"teacher__model": "openai:m", "teacher__api": API}, "a teacher behind an API"),
         ({"on_policy": {"fraction": 0.5}}, "on_policy"),
+        # What a reader must change is said before what is only too long.
+        ({"on_policy": {"max_new_tokens": 512}}, "on_policy"),
         ({"student__vocabulary": 380}, r"student\.vocabulary"),
         ({"filter": {"finished": True}}, "filter"),
     ],

@@ -442,7 +442,7 @@ def test_a_run_killed_at_any_moment_ends_in_the_same_weights_to_the_bit(
 
     own = OWN.model_copy(update={"fraction": 0.75, "max_staleness": 1})
     whole = _start(tiny_teacher_folder, store, own, tmp_path / "whole")
-    steps = len(whole.communicate(timeout=300)[0].splitlines()) - 1
+    steps = len(whole.communicate(timeout=900)[0].splitlines()) - 1
     assert whole.returncode == 0
     rng = np.random.default_rng(12)
     for kill_after in (3, steps - 4):
@@ -452,9 +452,9 @@ def test_a_run_killed_at_any_moment_ends_in_the_same_weights_to_the_bit(
             child.stdout.readline()
         time.sleep(float(rng.uniform(0, 0.05)))
         child.send_signal(signal.SIGKILL)
-        child.communicate(timeout=60)
+        child.communicate(timeout=300)
     last = _start(tiny_teacher_folder, store, own, tmp_path / "killed")
-    last.communicate(timeout=300)
+    last.communicate(timeout=900)
     assert last.returncode == 0
     one, two = (load_file(tmp_path / f"{name}.0.safetensors") for name in ("whole", "killed"))
     assert _same(one, two)
@@ -470,7 +470,7 @@ def test_two_processes_take_the_steps_of_one(
     """Text, positions and, within rounding, losses; with one document a step, one process has nothing to do."""
     own = OWN.model_copy(update={"fraction": 0.6, "documents": documents, "batch": 3})
     alone = _start(tiny_teacher_folder, store, own, tmp_path / "one")
-    alone.communicate(timeout=300)
+    alone.communicate(timeout=900)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
@@ -485,7 +485,7 @@ def test_two_processes_take_the_steps_of_one(
         for rank in range(2)
     ]
     for child in pair:
-        child.communicate(timeout=300)
+        child.communicate(timeout=900)
     assert [alone.returncode, *(child.returncode for child in pair)] == [0, 0, 0]
     one, two = (read_log(tmp_path / name / LOG) for name in ("one", "two"))
     assert [e.positions for e in one] == [e.positions for e in two]

@@ -34,7 +34,7 @@ UNEVEN = TrainRecipe(
 """Steps of three rows, and fewer at an epoch's end: two processes never have equally many."""
 CHOOSING = UNEVEN.model_copy(update={"epochs": 3, "accumulate": 2, "positions": 0.4})
 """The student chooses positions within each micro-batch; at an epoch's end there is one for two processes."""
-_DEADLINE_SECONDS = 120
+_DEADLINE_SECONDS = 900
 
 
 @dataclass(frozen=True, slots=True)

@@ -537,6 +537,11 @@ class Recipe(_Section):
     validation: Annotated[ValidateRecipe | None, Field(alias="validate")] = None
 
     @model_validator(mode="after")
+    def _reads_apart(self) -> "Recipe":
+        check_apart(self)
+        return self
+
+    @model_validator(mode="after")
     def _trimmed_loss(self) -> "Recipe":
         if self.student.vocabulary is not None and self.loss.kind not in _TRIMMED_LOSSES:
             raise ValueError(
@@ -623,11 +628,6 @@ class Recipe(_Section):
                 "has a [loss] that nothing reads: at on_policy.fraction = 1 every text is the student's own, "
                 "and its loss is [on_policy.loss]"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _reads_apart(self) -> "Recipe":
-        check_apart(self)
         return self
 
     @model_validator(mode="after")
