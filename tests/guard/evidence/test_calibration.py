@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -34,6 +34,7 @@ def made() -> Calibration:
     )  # fmt: skip
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(FEATURES, st.integers(0, K - 1))
 def test_one_vector_is_scored_like_a_row(feature_F: np.ndarray, place: int) -> None:
     of = scorer()
@@ -45,6 +46,7 @@ def test_one_vector_is_scored_like_a_row(feature_F: np.ndarray, place: int) -> N
     assert np.allclose(less_R, (ways_RJ - of.margin_J).max(axis=1))
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(FEATURES, st.integers(0, F - 1), st.floats(0, 1))
 def test_pointing_further_towards_copying_never_lowers_a_score(
     feature_F: np.ndarray, at: int, more: float
@@ -55,6 +57,7 @@ def test_pointing_further_towards_copying_never_lowers_a_score(
     assert (of.ways(3, further_F) >= of.ways(3, feature_F) - 1e-9).all()
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(FEATURES)
 def test_beyond_the_cap_nothing_is_gained(feature_F: np.ndarray) -> None:
     of = scorer()
