@@ -97,13 +97,19 @@ class Guard:
 
     def is_ready(self) -> bool:
         try:
-            return self.ask("/readyz")[0] == 200
+            # Each connection may meet another worker; so many ask both, as good as surely.
+            # The keeper takes longer to start; metrics come from it.
+            paths = ("/readyz", "/metrics")
+            return all(self.ask(path)[0] == 200 for path in paths for _ in range(10))
         except OSError:
             return False
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(PATIENCE_S)
+        try:
+            return self.process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(self.log.read_text(encoding="utf-8")) from None
 
 
 def limbeck(*arguments: str) -> str:

@@ -73,6 +73,8 @@ class Accounts(Protocol):
     ) -> Reservation | Refusal:
         """Take amounts out of every budget of the holder (and of its reseller), or out of none.
 
+        An amount of 0 is never too much, even where a budget was overdrawn by requests that took more than they reserved.
+
         Args:
             holder: From `authenticate` or `on_behalf`.
             requests: Usually 1. Charged at once: a request that was admitted counts.

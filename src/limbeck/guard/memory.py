@@ -103,7 +103,7 @@ class MemoryAccounts:
                 start, end = span(budget.window, now)
                 meter = (owner.id, budget.measure, budget.window, start)
                 left = budget.limit - self.taken[meter]
-                if left < amounts[budget.measure]:
+                if left < amounts[budget.measure] > 0:
                     return Refusal(owner.id, end - now, budget, max(left, 0))
                 took.append((meter, budget.measure, amounts[budget.measure]))
         for meter, _, amount in took:

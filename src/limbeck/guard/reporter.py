@@ -55,6 +55,11 @@ class Reporter:
         """Whether the keeper listens."""
         return self._writer is not None
 
+    @property
+    def waiting(self) -> int:
+        """How many observations are not on their way yet."""
+        return len(self._queue)
+
     def put(self, frame: bytes) -> None:
         """Take one observation, or count it as lost if the queue is full."""
         size = len(frame)

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import uvicorn
 
-from limbeck.errors import LimbeckError, StateError, UpstreamError
+from limbeck.errors import LimbeckError, StateError
 from limbeck.guard.coinage import Coinage
 from limbeck.guard.config import GuardConfig, load_config, served_models, setting_of
 from limbeck.guard.counters import Counters
@@ -58,6 +58,8 @@ class Worker:
         self._places = places
         self._accounts = accounts
         self._models: dict[str, ServedModel] = served_models(config)
+        self._listed: dict[str, ServedModel] = {}
+        """What the upstream says that it serves."""
         self._ledger: str | None = None
         counters = Counters()
         share, workers = config.watch, config.server.workers
@@ -105,8 +107,12 @@ class Worker:
         try:
             await server.serve(sockets=[listener])
         finally:
-            with suppress(OSError, TimeoutError):
+            try:
                 await self.reporter.drain()
+            except (OSError, TimeoutError):
+                log(
+                    "unreported", requests=self.reporter.waiting, why="the keeper did not take them"
+                )
             for task in tasks:
                 task.cancel()
             await self.app.upstream.close()
@@ -117,39 +123,48 @@ class Worker:
 
     def _reload(self) -> None:
         """Take the new configuration for requests from now on; those under way keep the old one."""
+        before = self._config
         try:
             config = load_config(self._places.config, self._places.overrides)
-            upstream = None if config.upstream == self._config.upstream else open_upstream(config)
-            models = served_models(config) or self._models
-            setting = setting_of(config, models)
+            upstream = None if config.upstream == before.upstream else open_upstream(config)
+            if upstream is not None:
+                self._listed = {}
+            self._take(config)
         except LimbeckError as error:
             log("reload_refused", why=str(error))
             return
-        self._config, self._models = config, models
         if upstream is not None:
             # Requests under way hold their connections; those go when they are done.
             self.app.upstream = upstream
-        self.app.replace(setting)
-        self._guard_parts()
         log("reloaded")
 
     async def _learn_models(self) -> None:
-        """Ask the upstream which models it serves, where the configuration does not say."""
+        """Ask the upstream which models it serves, as long as neither it nor the configuration has said."""
         complained = False
-        while not self._models:
-            setting = setting_of(self._config, {})
-            try:
-                self._models = await listed_models(
-                    self.app.upstream, list(setting.upstream_headers)
-                )
-            except UpstreamError as error:
-                if not complained:
-                    log("waiting_for_upstream", why=str(error))
-                complained = True
-                await asyncio.sleep(ASK_MODELS_S)
-                continue
-            self.app.replace(setting_of(self._config, self._models))
-            self._guard_parts()
+        while True:
+            if not self._config.models and not self._listed:
+                try:
+                    setting = setting_of(self._config, {})
+                    self._listed = await listed_models(
+                        self.app.upstream, list(setting.upstream_headers)
+                    )
+                    self._take(self._config)
+                except LimbeckError as error:
+                    if not complained:
+                        log("waiting_for_upstream", why=str(error))
+                    complained = True
+            await asyncio.sleep(ASK_MODELS_S)
+
+    def _take(self, config: GuardConfig) -> None:
+        """Judge requests by this configuration from now on.
+
+        Raises:
+            GuardError: It cannot be used; the one before stays.
+        """
+        models = served_models(config) or self._listed
+        self.app.replace(setting_of(config, models))
+        self._config, self._models = config, models
+        self._guard_parts()
 
     def _hear(self, data: bytes) -> None:
         """Take the keeper's news."""

@@ -1,7 +1,14 @@
-"""One worker against the reference in memory: the leases change nothing of what is admitted, refused and left."""
+"""One worker against the reference in memory: the leases change nothing of what is admitted, refused and charged.
+
+The clock only goes forward here. Set back, it returns to a window whose lease was just given up: what lies unused in it comes
+back with the next tick, and until then a request may be refused that the reference admits (never the other way round;
+`test_a_clock_that_jumps_spends_each_window_once`).
+"""
 
 import itertools
+from collections import Counter
 from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from guardstate import T0, Clock
-from limbeck.guard.account import Budget, Measure, Plan, Window
+from limbeck.guard.account import Budget, Holder, Measure, Plan, Window
 from limbeck.guard.accounts import Refusal, Reservation
-from limbeck.guard.memory import MemoryAccounts, holder_of
+from limbeck.guard.memory import MemoryAccounts, Meter, holder_of
 from limbeck.guard.state.database import Database
 from limbeck.guard.state.settings import StateSettings
 from limbeck.guard.state.spender import Spender
@@ -35,9 +42,7 @@ STEPS = st.lists(
         st.tuples(st.just("reserve"), st.just(1), AMOUNT, AMOUNT),
         st.tuples(st.just("settle"), st.integers(0, 9), AMOUNT, AMOUNT),
         st.tuples(st.just("release"), st.integers(0, 9), st.just(0), st.just(0)),
-        st.tuples(
-            st.just("step"), st.sampled_from([-60, 1, 59, 60, 86_400]), st.just(0), st.just(0)
-        ),
+        st.tuples(st.just("step"), st.sampled_from([1, 59, 60, 86_400]), st.just(0), st.just(0)),
         st.tuples(st.just("tick"), st.sampled_from([1, 5]), st.just(0), st.just(0)),
     ),
     min_size=10,
@@ -70,8 +75,24 @@ def test_a_lone_worker_admits_and_charges_exactly_what_the_reference_does(
 ) -> None:
     name = f"account-{next(NUMBERS)}"
     holder = holder_of(name, Plan("plan", budgets=tuple(budgets)))
-    steady, now = Clock(0.0), T0
-    spender = Spender(store, shares, StateSettings(), steady)
+    steady = Clock(0.0)
+    with closing(Spender(store, shares, StateSettings(), steady)) as spender:
+        taken = _played(spender, holder, steady, steps, budgets)
+    charged = {(m.measure, m.window, m.starts): n for m, n in store.spent(name).items()}
+    for (_, measure, window, starts), amount in taken.items():
+        assert charged.pop((Measure(measure), window, starts), (0, 0)) == (amount, 0)
+    assert set(charged.values()) <= {(0, 0)}
+
+
+def _played(
+    spender: Spender,
+    holder: Holder,
+    steady: Clock,
+    steps: list[tuple[str, int, int, int]],
+    budgets: list[Budget],
+) -> Counter[Meter]:
+    """Play the steps to both and compare; return what the reference says is taken."""
+    now = T0
     reference = MemoryAccounts({})
     open_: list[tuple[Reservation, Reservation]] = []
     for what, one, tokens, cost in steps:
@@ -98,9 +119,4 @@ def test_a_lone_worker_admits_and_charges_exactly_what_the_reference_does(
     for pair in open_:
         for reservation in pair:
             reservation.release()
-    spender.close()
-    charged = {(m.measure, m.window, m.starts): n for m, n in store.spent(name).items()}
-    for meter, amount in reference.taken.items():
-        _, measure, window, starts = meter
-        assert charged.pop((Measure(measure), window, starts), (0, 0)) == (amount, 0)
-    assert set(charged.values()) <= {(0, 0)}
+    return reference.taken

@@ -83,7 +83,9 @@ class Spender:
             at = self._clock()
             if at < self._good_until or not leases:
                 for lease in leases:
-                    if lease.left < amounts[lease.kind]:
+                    if (
+                        lease.left < amounts[lease.kind] > 0
+                    ):  # nothing is never too much, even overdrawn
                         break
                 else:
                     take(leases, amounts, self._counters.cells, at)
@@ -160,7 +162,7 @@ class Spender:
         self, leases: Sequence[Lease], amounts: Amounts, now: float, at: float
     ) -> Refusal | None:
         """Lease what is missing, or say why not."""
-        short = [lease for lease in leases if lease.left < amounts[lease.kind]]
+        short = [lease for lease in leases if lease.left < amounts[lease.kind] > 0]
         for lease in short:
             if at < lease.asks_after and amounts[lease.kind] - lease.left > lease.room:
                 return _refusal(lease, now, at)
