@@ -56,7 +56,7 @@ def test_an_honest_report_comes_out_again(honest: Honest) -> None:
     honest.rerun(honest.report)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.data())
 def test_any_figure_changed_is_refused_with_a_sentence(honest: Honest, data: st.DataObject) -> None:
     """Whatever JSON an insider puts in the place of a figure: a deliberate error, never a crash, never a pass."""
