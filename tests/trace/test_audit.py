@@ -104,11 +104,11 @@ def test_over_all_equally_likely_bits_the_e_value_has_mean_one(
 
 def test_fresh_bits_on_a_guilty_suspect_raise_no_more_alarms_than_alpha():
     """Re-randomisation: what the suspect learned belongs to other bits, so it is a suspect with unseen coins."""
-    coins, suspect, teacher = world(200, 6.0)
+    coins, suspect, teacher = world(100, 6.0)
     alpha, rng, alarms, e_values = 0.05, np.random.default_rng(1), 0, []
     scored = audit(coins, suspect, [teacher], alpha=alpha, stop_early=False).items
     d_I = leans_of(scored, "fitted")
-    for _ in range(400):
+    for _ in range(200):
         bits = rng.integers(0, 2, len(scored))
         items = [
             Item(i.hash, i.account, int(b), i.suspect, i.references)
@@ -118,7 +118,7 @@ def test_fresh_bits_on_a_guilty_suspect_raise_no_more_alarms_than_alpha():
         assert list(done.d) == d_I  # no weight reads a bit
         alarms += done.crossing is not None
         e_values.append(math.exp(min(done.log_e, 20)))
-    assert alarms <= 400 * alpha
+    assert alarms <= 200 * alpha
     assert np.mean(e_values) < 1.5
 
 
