@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbeck.guard.accounts import CLUSTER_BYTES, Cluster, Resident
@@ -9,6 +9,7 @@ from limbeck.guard.sketch import Sketcher
 from tinytraffic import observation
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.integers(0, 20), max_size=60), st.integers(1, 8))
 def test_a_table_holds_the_entries_that_were_seen_last(names: list[int], limit: int) -> None:
     table: Resident[int] = Resident(limit, keeps=lambda _: False)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbeck.errors import GuardError
@@ -36,6 +36,7 @@ def read(*lines: dict[str, Any] | str, skip: bool = False) -> tuple[list[Observa
     return list(read_lines(raw, intake, source="log", skip_unreadable=skip)), intake
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     ts=st.integers(0, 4_000_000_000_000_000).map(lambda us: us / 1e6),
     names=st.tuples(NAME, NAME, NAME),

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 from functools import cache
 
@@ -174,6 +176,12 @@ def test_a_snapshot_of_another_secret_is_refused() -> None:
         watch().restore(other.snapshot())
     with pytest.raises(GuardError, match="no snapshot"):
         watch().restore(b"{")
+
+
+def test_the_hot_path_imports_nothing_heavy() -> None:
+    code = "import sys, limbeck.guard.watch; print([m for m in ('torch', 'scipy', 'pandas', 'transformers') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_without_a_calibration_evidence_says_nothing() -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from limbeck.errors import GuardError
+from limbeck.extras import need
 
 if TYPE_CHECKING:
     from limbeck.guard.decision import Action
@@ -51,6 +52,7 @@ def replay(
     ] = False,
 ) -> None:
     """Run the gateway's watch over a log and write its decisions."""
+    need("limbeck guard replay", "guard", "orjson", "scipy")
     from limbeck.guard.policy import DEFAULT
     from limbeck.guard.replay import replay as run
     from limbeck.guard.watch import Watch
@@ -71,6 +73,7 @@ def score(
     ] = "challenge",
 ) -> None:
     """Print who was accused, by class, and how soon each campaign was; the last line is JSON."""
+    need("limbeck guard score", "guard", "orjson", "scipy")
     from limbeck.guard.decision import Action
     from limbeck.guard.score import read_decisions, read_truth, tally
     from limbeck.guard.traffic import read_log
@@ -110,6 +113,7 @@ def fit(
     seed: Seed = 0,
 ) -> None:
     """Learn what evidence is weighed with, and check the promise on families that were held out."""
+    need("limbeck guard fit", "guard", "orjson", "scipy")
     from limbeck.guard.evidence.calibration import save
     from limbeck.guard.fit import RIVALS, Plan
     from limbeck.guard.fit import fit as run
@@ -148,6 +152,7 @@ def build(
     seed: Seed = 0,
 ) -> None:
     """Sketch the items of test suites that you have, so that runs of them are recognised."""
+    need("limbeck guard suite build", "guard", "orjson", "scipy")
     from limbeck.guard.signals import suite as suites
     from limbeck.guard.sketch import Sketcher
 

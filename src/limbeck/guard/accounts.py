@@ -33,7 +33,7 @@ class Account:
         self.peak_R: Vector = np.full(rivals, -np.inf)
         """The largest score so far against each rival."""
         self.latest_R: Vector = np.full(rivals, -np.inf)
-        """The score of its own requests at the last checkpoint."""
+        """The score of its own requests at the last checkpoint, before any margin."""
         self.pardon_R: Vector = np.full(rivals, -np.inf)
         """Scores of its clusters that a person has looked at; only what exceeds them counts again."""
         self.groups: tuple[int, ...] = ()

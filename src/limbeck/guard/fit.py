@@ -149,7 +149,7 @@ def calibrate(histories: Histories, labels: Labels, plan: Plan) -> Calibration:
     margin = margins(checks, len(labels.ways))
     return Calibration(
         rivals=tuple(joined),
-        scorers={kind: scorers[kind].less(margin[kind]) for kind in KINDS},
+        scorers={kind: replace(scorers[kind], margin_J=margin[kind]) for kind in KINDS},
         peaks=honest,
         steepness=STEEPNESS,
         horizon=int(labels.requests_A[labels.honest_A].max()),

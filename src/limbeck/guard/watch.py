@@ -12,7 +12,7 @@ from limbeck.guard.accounts import GROUPS, Account, Cluster, Resident
 from limbeck.guard.decision import Action, Decision, Reason
 from limbeck.guard.evidence import calibration as calibrated
 from limbeck.guard.evidence.calibration import LEANS, Calibration
-from limbeck.guard.evidence.checkpoints import due, nearest
+from limbeck.guard.evidence.checkpoints import CLUSTER_FROM, due, nearest
 from limbeck.guard.features import NAMES, Asked, ask
 from limbeck.guard.memory import Memory, Vector
 from limbeck.guard.observation import Observation
@@ -197,7 +197,7 @@ class Watch:
         for cluster in clusters:
             assert cluster.memory is not None  # noqa: S101 (only such clusters are active)
             place = due(cluster.memory.requests)
-            if place is not None:
+            if place is not None and cluster.memory.requests >= CLUSTER_FROM:
                 self._weigh_shared(cluster, cluster.memory, place)
             if self._recorder is not None:
                 self._recorder.touch(name, cluster.name)
@@ -209,8 +209,8 @@ class Watch:
         if self._recorder is not None:
             self._recorder.own(name, place, feature_F)
         if self._calibration is not None:
-            account.latest_R = self._calibration.scorers["own"].score(place, feature_F)
-            account.peak_R = np.maximum(account.peak_R, account.latest_R)
+            account.latest_R, score_R = self._calibration.scorers["own"].score(place, feature_F)
+            account.peak_R = np.maximum(account.peak_R, score_R)
             account.evidence = None
 
     def _weigh_shared(self, cluster: Cluster, memory: Memory, place: int) -> None:
@@ -218,7 +218,7 @@ class Watch:
         if self._recorder is not None:
             self._recorder.shared(cluster.name, place, feature_F)
         if self._calibration is not None:
-            score_R = self._calibration.scorers["shared"].score(place, feature_F)
+            _, score_R = self._calibration.scorers["shared"].score(place, feature_F)
             cluster.peak_R = np.maximum(cluster.peak_R, score_R)
 
     def _lift_through(self, account: Account, cluster: Cluster) -> None:

@@ -9,6 +9,7 @@ from limbeck.guard.evidence.conformal import Honest, lacking, smallest_alpha
 SCORES = arrays(np.float64, st.integers(1, 30), elements=st.floats(-50, 50))
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(SCORES, st.floats(0.5, 6))
 def test_one_of_n_plus_1_exchangeable_histories_has_expectation_1(
     score_N: np.ndarray, steepness: float
@@ -23,6 +24,7 @@ def test_one_of_n_plus_1_exchangeable_histories_has_expectation_1(
     assert np.mean(e_values) == pytest.approx(1.0, rel=1e-6)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(SCORES, st.floats(-60, 60), st.floats(-60, 60))
 def test_a_higher_score_is_no_less_evidence_and_never_more_than_n_plus_1(
     score_N: np.ndarray, one: float, other: float
@@ -53,6 +55,7 @@ def test_the_limit_is_where_evidence_reaches_the_promise(score_N: np.ndarray, al
     assert honest.e_value(limit - 0.01) < 1 / alpha
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.integers(0, 5000), st.floats(0.0005, 0.4))
 def test_what_is_lacking_is_what_the_promise_takes(histories: int, alpha: float) -> None:
     missing = lacking(histories, alpha)

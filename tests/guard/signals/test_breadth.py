@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbeck.guard.signals.breadth import BUCKETS, PACKED_BYTES, Breadth
@@ -15,6 +15,7 @@ def after(steps: list[list[int]]) -> Breadth:
     return breadth
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(TOPICS)
 def test_it_stays_in_its_range_and_packs_to_a_fixed_size(steps: list[list[int]]) -> None:
     breadth = after(steps)
@@ -24,6 +25,7 @@ def test_it_stays_in_its_range_and_packs_to_a_fixed_size(steps: list[list[int]])
     assert Breadth.unpack(packed).pack() == packed
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(TOPICS)
 def test_pairs_are_counted_as_they_come(steps: list[list[int]]) -> None:
     breadth = after(steps)

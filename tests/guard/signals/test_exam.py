@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbeck.guard.signals.exam import exam
@@ -22,6 +22,7 @@ def test_the_form_is_seen_behind_many_examples() -> None:
     assert exam("x " * 100_000 + "\nA) one\nB) two\nAnswer:") == 1.0
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.text())
 def test_it_is_a_share(text: str) -> None:
     assert exam(text) in {0.0, 0.5, 1.0}

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbeck.guard.signals.ground import PACKED_BYTES, Ground
@@ -14,6 +14,7 @@ def fresh(ground: Ground, cells: list[int]) -> float:
     return ground.step(cells, [], cells[0] ^ 12345).fresh
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(STEP, max_size=20))
 def test_it_packs_to_a_fixed_size_and_back(steps: list[tuple[list[int], list[int], int]]) -> None:
     ground = Ground()

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbeck.guard.signals.rhythm import PACKED_BYTES, Rhythm, Shape
@@ -15,6 +15,7 @@ def after(times: list[float]) -> Rhythm:
     return rhythm
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(TIME, max_size=40))
 def test_no_clock_however_it_jumps_pushes_a_value_out_of_its_range(times: list[float]) -> None:
     rhythm = after(times)

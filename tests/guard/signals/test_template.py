@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbeck.guard.signals.template import PACKED_BYTES, SAMPLE, Template
@@ -12,6 +12,7 @@ def run(samples: list[list[int]]) -> tuple[Template, list[float]]:
     return template, [template.step(sample) for sample in samples]
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(SAMPLES)
 def test_it_is_a_share_and_packs_to_a_fixed_size(samples: list[list[int]]) -> None:
     template, shares = run(samples)

@@ -20,7 +20,7 @@ from limbeck.guard.features import NAMES, SENSE
 KINDS = ("own", "shared")
 """Whose requests a score is about: one account's, or all of a cluster."""
 _POINTS_UP = np.array(SENSE) > 0
-LEANS = 1.0
+LEANS = 2.0
 """A cluster's evidence counts against an account whose own last score against that rival is above this."""
 VERSION = 1
 Ints = npt.NDArray[np.int64]
@@ -38,13 +38,16 @@ class Scorer:
     cap_JF: Doubles
     centre_KRJ: Doubles
     scale_KRJ: Doubles
+    margin_J: Doubles
+    """Taken off before evidence is ranked, for families that nobody has seen; see `check`."""
 
-    def score(self, place: int, feature_F: Doubles) -> Doubles:
-        """Return, per rival, the score towards the likeliest way of copying; shape [R]."""
-        return self.ways(place, feature_F).max(axis=1)
+    def score(self, place: int, feature_F: Doubles) -> tuple[Doubles, Doubles]:
+        """Return, per rival, the score towards the likeliest way of copying, and the same less the margins; [R] each."""
+        way_RJ = self.ways(place, feature_F)
+        return way_RJ.max(axis=1), (way_RJ - self.margin_J).max(axis=1)
 
     def ways(self, place: int, feature_F: Doubles) -> Doubles:
-        """Return the score per rival and way of copying; shape [R, J]."""
+        """Return the score per rival and way of copying, before any margin; shape [R, J]."""
         raw_RJ = (self.weight_RJF * self._capped(feature_F)).sum(axis=2)
         return (raw_RJ - self.centre_KRJ[place]) / self.scale_KRJ[place]
 
@@ -54,18 +57,9 @@ class Scorer:
         raw_NRJ = np.einsum("njf,rjf->nrj", capped_NJF, self.weight_RJF, optimize=True)
         return (raw_NRJ - self.centre_KRJ[place_N]) / self.scale_KRJ[place_N]
 
-    def less(self, margin_J: Doubles) -> "Scorer":
-        """Return the scorer whose scores are lower by a margin per way of copying."""
-        return Scorer(
-            self.weight_RJF,
-            self.cap_JF,
-            self.centre_KRJ + margin_J * self.scale_KRJ,
-            self.scale_KRJ,
-        )
-
     def parts(self, place: int, feature_F: Doubles, rival: int) -> Doubles:
         """Return what each feature adds to the likeliest way's score against a rival; shape [F]."""
-        way = int(self.ways(place, feature_F)[rival].argmax())
+        way = int((self.ways(place, feature_F)[rival] - self.margin_J).argmax())
         return (
             self.weight_RJF[rival, way]
             * self._capped(feature_F)[way]
@@ -78,7 +72,7 @@ class Scorer:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A fitted guard: its scores are less the margin that unseen families take."""
+    """A fitted guard: scorers hold the margin that unseen families take."""
 
     rivals: tuple[str, ...]
     scorers: Mapping[str, Scorer]
@@ -99,7 +93,9 @@ class Calibration:
     def __post_init__(self) -> None:
         """Sum the honest histories up once."""
         summed = tuple(Honest.of(peak_N, self.steepness) for peak_N in self.peaks)
-        arrays = [a for s in self.scorers.values() for a in (s.weight_RJF, s.cap_JF, s.centre_KRJ)]
+        arrays = [
+            a for s in self.scorers.values() for a in (s.weight_RJF, s.centre_KRJ, s.margin_J)
+        ]
         digest = hashlib.blake2b(digest_size=16)
         for array in (*arrays, *self.peaks):
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -142,6 +138,7 @@ def save(calibration: Calibration, path: Path) -> str:
                 "cap": scorer.cap_JF.tolist(),
                 "centre": scorer.centre_KRJ.tolist(),
                 "scale": scorer.scale_KRJ.tolist(),
+                "margin": scorer.margin_J.tolist(),
             }
             for kind, scorer in calibration.scorers.items()
         },
@@ -186,7 +183,9 @@ def _calibration(values: Mapping[str, Any]) -> Calibration:
     return Calibration(
         rivals=tuple(values["rivals"]),
         scorers={
-            kind: Scorer(*(np.array(of[name]) for name in ("weight", "cap", "centre", "scale")))
+            kind: Scorer(
+                *(np.array(of[name]) for name in ("weight", "cap", "centre", "scale", "margin"))
+            )
             for kind, of in values["scorers"].items()
         },
         peaks=tuple(np.array(peaks) for peaks in values["peaks"]),

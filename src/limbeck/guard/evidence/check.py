@@ -60,15 +60,19 @@ def check(
 
 
 def margins(checks: Sequence[Check], ways: int) -> dict[str, Doubles]:
-    """Return, by kind, the margin that families nobody has seen are given, the same for all ways of copying; shape [J].
+    """Return, by kind, the margin per way of copying that families nobody has seen are given; shape [J].
 
-    It is the largest excess of a family that was held out, and as much again as that one exceeded the next: had the
-    margin been set by all other families, that is what it would have lacked for the worst.
+    A way asks for the largest excess of a family that was held out, and as much again as that one exceeded the next: had the
+    margin been set by all other families, that is what it would have lacked for the worst. Few families tell little about
+    each way alone. So what an account does by itself, in which families differ most, has the largest margin that any
+    way asks for; what a cluster does has no less than they ask for on average.
     """
     found: dict[str, Doubles] = {}
     for kind in KINDS:
-        excess_C = sorted([0.0, 0.0, *(float(one.excess[kind].max()) for one in checks)])
-        found[kind] = np.full(ways, 2 * excess_C[-1] - excess_C[-2])
+        excess_CJ = np.sort([one.excess[kind] for one in checks] + 2 * [np.zeros(ways)], axis=0)
+        asked_J = 2 * excess_CJ[-1] - excess_CJ[-2]
+        least = asked_J.max() if kind == "own" else asked_J.mean()
+        found[kind] = np.maximum(asked_J, least)
     return found
 
 

@@ -2,9 +2,13 @@
 
 import bisect
 
-POINTS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+POINTS = (
+    4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256,
+)  # fmt: skip
 """Requests; every 128 beyond the last, which are compared like the last."""
 STEADY = 128
+CLUSTER_FROM = 16
+"""Requests from which a cluster is weighed: before, it is little more than its first account."""
 _PLACE = {point: place for place, point in enumerate(POINTS)}
 
 

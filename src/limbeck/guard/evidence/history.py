@@ -45,7 +45,7 @@ class Histories:
     def peaks(self, scorers: Mapping[str, Scorer], cluster_C: Mask) -> tuple[Doubles, Doubles]:
         """Return the largest scores that each account reaches alone, and through the clusters that a mask chooses.
 
-        Both have the shape [A, R, J]; -inf where there is no score. A cluster lifts an account only against rivals that the
+        Both have the shape [A, R, J], are less the margins, and -inf where there is no score. A cluster lifts an account only against rivals that the
         account's own last score leans away from, just as `Watch` has it.
         """
         own_NRJ = scorers["own"].rows(self.own.place_N, self.own.feature_NF)
@@ -61,7 +61,7 @@ class Histories:
             )
             leans_NR1 = own_NRJ[own_N].max(axis=2, keepdims=True) > LEANS
             np.maximum.at(through_ARJ, account_N, np.where(leans_NR1, risen_NRJ[row_N], -np.inf))
-        return alone_ARJ, through_ARJ
+        return alone_ARJ - scorers["own"].margin_J, through_ARJ - scorers["shared"].margin_J
 
 
 class Recorder:

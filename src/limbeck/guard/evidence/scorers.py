@@ -59,9 +59,10 @@ def caps(copying: Sequence[Rows]) -> Doubles:
 
 
 def stack(parts: Sequence[tuple[Doubles, Doubles, Doubles]], cap_JF: Doubles) -> Scorer:
-    """Put the scorers against single rivals together."""
+    """Put the scorers against single rivals together, without any margin."""
     weights, centres, scales = zip(*parts, strict=True)
-    return Scorer(np.stack(weights), cap_JF, np.stack(centres, axis=1), np.stack(scales, axis=1))
+    centre_KRJ, scale_KRJ = np.stack(centres, axis=1), np.stack(scales, axis=1)
+    return Scorer(np.stack(weights), cap_JF, centre_KRJ, scale_KRJ, np.zeros(len(cap_JF)))
 
 
 def _balanced(
