@@ -4,6 +4,8 @@ VENV := .venv
 BASELINES := .venv-baselines
 UNMIMIC := .venv-unmimic
 BIN := $(VENV)/bin
+# Processes that share the default suite, a file of tests at a time; each takes up to 2 GB.
+TEST_PROCESSES ?= 2
 # Large allocations in huge pages: a training step takes 15 to 20% less time where Linux offers them on request.
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
@@ -15,10 +17,10 @@ demo: $(VENV)/.demo
 	$(BIN)/limbeck distill recipes/quickstart.toml --resume
 
 test: $(VENV)/.dev check
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
 
 test-slow: $(VENV)/.dev
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow --durations=15
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
