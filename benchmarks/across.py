@@ -108,8 +108,9 @@ def write_answers(teacher: LocalModel, path: Path, options: argparse.Namespace) 
         for record, prompt, taught in zip(corpus.records, prompts, answers, strict=True):
             answer_T = taught.document.tokens_T[len(prompt.tokens_T) :]
             written = [int(t) for t in answer_T if int(t) not in ends]
-            response = teacher.tokenizer.decode(written).strip().rstrip("\ufffd")
-            if not response or "\ufffd" in response:
+            # An answer ends where its bytes are no text any more.
+            response = teacher.tokenizer.decode(written).partition("\ufffd")[0].strip()
+            if not response:
                 continue
             question = record.content[-1].content  # pyright: ignore[reportAttributeAccessIssue]
             file.write(json.dumps({"prompt": question, "response": response}) + "\n")
