@@ -122,7 +122,9 @@ def test_the_benchmark_keeps_the_contract_of_its_last_line(
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert (found["quick"], found["seed"]) == (True, 3)
-    assert all(value > 0 for value in found["measured"].values())
+    # So small a corpus may fit into what the process held before.
+    low = {name for name, value in found["measured"].items() if value <= 0}
+    assert low <= {"corpus_peak_bytes_per_token"}, found["measured"]
     assert found["plan"] == scale.Plan().figures(scale.Measured(**found["measured"]))
 
 
