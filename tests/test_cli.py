@@ -355,8 +355,8 @@ _ON_SMALL_DISK = """\
 small() { mount -t tmpfs -o "$1" tmpfs "$disk" || exit 77; }
 go() { "$limbeck" distill recipe.toml --out "$disk/run" --set train.epochs=2 --resume >/dev/null; }
 disk=$1 limbeck=$2
-small size=32k; go; echo "code $?" >&2
-small remount,size=500k; go; echo "code $?" >&2
+small size=64k; go; echo "code $?" >&2
+small remount,size=900k; go; echo "code $?" >&2
 small remount,size=50m; go; echo "code $?" >&2
 """
 
@@ -415,8 +415,10 @@ def test_a_run_killed_in_capture_and_interrupted_in_training_ends_as_if_it_had_n
     assert answer.code == 0, answer.err
     for folder in ("store", "student"):
         ours, theirs = (hash_tree(r / folder) for r in (run, place / "run"))
-        assert {n: h for n, h in ours.items() if n != "README.md"} == {
-            n: h for n, h in theirs.items() if n != "README.md"
+        # The card has times; the tokenizer's file says whether the process that saved it was offline.
+        told = {"README.md", "tokenizer_config.json"}
+        assert {n: h for n, h in ours.items() if n not in told} == {
+            n: h for n, h in theirs.items() if n not in told
         }
     assert not list(run.glob("training/student/checkpoint-*"))
 
