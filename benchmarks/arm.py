@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from residence import reset_peak, resident_bytes
 from safetensors.torch import load_file
 from setting import Setting, read_setting
 from torch import Tensor, nn
@@ -48,7 +49,7 @@ class Turns:
     def imported(self) -> None:
         """Say that all is imported and no model loaded: measure what the interpreter takes."""
         _touch_kernels()
-        self._bare = _rss("VmRSS") or 0
+        self._bare = resident_bytes("VmRSS") or 0
 
     def loaded(self, student: Any, teacher: Any = None, *, decode_seconds: float = 0.0) -> None:
         """Say that the models are loaded; `decode_seconds` is a step's share of reading a store."""
@@ -73,7 +74,7 @@ class Turns:
             self._facts = None
         if not sys.stdin.readline():
             raise SystemExit(0)
-        _reset_peak()
+        reset_peak()
         self._started = time.perf_counter()
 
     def stop(self) -> None:
@@ -85,7 +86,7 @@ class Turns:
         self._tell(
             {
                 "seconds": self._seconds,
-                "peak_bytes": _rss("VmHWM"),
+                "peak_bytes": resident_bytes("VmHWM"),
                 "loss": loss,
                 "positions": positions,
             }
@@ -386,21 +387,6 @@ def _touch_kernels() -> None:
             loss = toy(torch.ones(64, 64)).log_softmax(-1).mean()
         loss.backward()
         optimizer.step()
-
-
-def _rss(field: str) -> int | None:
-    """Return a field of /proc/self/status in bytes; None where there is no such file."""
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return None
-    lines = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines())
-    return int(lines[field].split()[0]) * 1024
-
-
-def _reset_peak() -> None:
-    reset = Path("/proc/self/clear_refs")
-    if reset.exists():
-        reset.write_text("5", encoding="ascii")
 
 
 def _trim() -> None:

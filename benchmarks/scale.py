@@ -12,7 +12,6 @@ import argparse
 import gzip
 import json
 import os
-import resource
 import tempfile
 import time
 import tracemalloc
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from residence import reset_peak, resident_bytes
 
 import limbeck
 from limbeck.artefact import write_text
@@ -45,7 +45,7 @@ class Measured:
     corpus_tokens_per_s: float
     """Reading, de-duplicating, splitting and tokenising text."""
     corpus_peak_bytes_per_token: float
-    """Main memory of that step."""
+    """Main memory that step takes at its peak, beyond what the process held; 0 where the system does not say."""
     reread_tokens_per_s: float
     """Reading the tokenised corpus in a worker."""
     encode_positions_per_s: float
@@ -221,11 +221,12 @@ def measure(text: str, folder: Path, options: argparse.Namespace) -> Measured:
             "student": {"layers": 1},
         }
     )
-    before = _peak_bytes()
+    reset_peak()
+    before = resident_bytes() or 0
     run, spent = _timed(
         lambda: limbeck.distill(recipe, base=folder, out=folder / "run", only="corpus")
     )
-    peak = _peak_bytes() - before
+    peak = (resident_bytes("VmHWM") or 0) - before
     flow = Distillation(recipe, run, folder, resume=True, progress=Silent())
     documents, reread = _timed(lambda: flow.documents)
     tokens = sum(len(d.tokens_T) for d in documents)
@@ -287,10 +288,6 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
     started = time.process_time()
     result = work()
     return result, time.process_time() - started
-
-
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _text(path: Path | None) -> str:

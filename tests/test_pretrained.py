@@ -33,6 +33,15 @@ def test_a_tokenizer_keeps_its_hash_through_saving_and_loading(
         assert pretrained.tokenizer_sha256(tiny_tokenizer) == first
 
 
+def test_a_saved_tokenizer_has_the_same_bytes_online_and_off(
+    tiny_teacher_folder: Path, tmp_path: Path
+) -> None:
+    for online in (True, False):
+        tokenizer = AutoTokenizer.from_pretrained(tiny_teacher_folder, local_files_only=not online)
+        pretrained.save_tokenizer(tokenizer, tmp_path / str(online))
+    assert hash_tree(tmp_path / "True") == hash_tree(tmp_path / "False")
+
+
 def test_what_does_not_change_tokens_does_not_change_the_hash(tiny_tokenizer: Any) -> None:
     first = pretrained.tokenizer_sha256(tiny_tokenizer)
     other = copy.deepcopy(tiny_tokenizer)

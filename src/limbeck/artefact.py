@@ -37,7 +37,11 @@ def hash_tree(folder: Path) -> dict[str, str]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that a crash leaves either the old content or the new, never a part."""
+    """Write a file so that a crash leaves either the old content or the new, never a part.
+
+    Raises:
+        OSError: It cannot be written; the error names it, whichever call failed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -46,6 +50,12 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        if error.filename is None or error.filename == str(partial):
+            error.filename = str(
+                path
+            )  # a write that fails says of no file, and the partial one is ours
+        raise
     finally:
         partial.unlink(missing_ok=True)
     _sync_folder(path.parent)

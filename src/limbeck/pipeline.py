@@ -73,9 +73,7 @@ def _run(context: C, step: Step[C]) -> None:
     before, started = _seconds_before(run, step), time.perf_counter()
     try:
         facts = dict(step.work(context))
-    except BaseException as error:
-        if isinstance(error, OSError) and error.filename is None:  # some writes do not say of what
-            error.filename = ", ".join(str(run.path(n)) for n in (*step.outputs, *step.partial))
+    except BaseException:
         spent = before + time.perf_counter() - started
         with suppress(
             OSError

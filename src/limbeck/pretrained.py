@@ -128,10 +128,18 @@ def _write(model: Any, tokenizer: Any, folder: Path, dtype: str | None) -> None:
         if dtype is not None:
             config = read_json(folder / "config.json")
             write_json(folder / "config.json", config | {"dtype": dtype})
-        tokenizer.save_pretrained(folder)
+        save_tokenizer(tokenizer, folder)
     mode = (folder / "config.json").stat().st_mode
     for file in weight_files(folder):
         file.chmod(mode)  # safetensors makes them readable by their owner alone
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Write a tokenizer's files, which say nothing of how this process came by it: the same hashes online and off."""
+    tokenizer.save_pretrained(folder)
+    config = read_json(folder / "tokenizer_config.json")
+    if config.pop("local_files_only", None) is not None:
+        write_json(folder / "tokenizer_config.json", config)
 
 
 def _cast(state: Mapping[str, Any], dtype: str) -> dict[str, Any]:

@@ -657,6 +657,17 @@ def test_health_and_readiness_are_told_apart() -> None:
     with_gateway(test)
 
 
+def test_metrics_say_that_the_keeper_is_away() -> None:
+    async def away() -> bytes:
+        raise ConnectionError
+
+    async def test(run: Running, client: Client) -> None:
+        got = await client.get("/metrics")
+        assert (got.status, got.code) == (503, "keeper_away")
+
+    with_gateway(test, metrics=away)
+
+
 def test_a_new_setting_holds_for_new_requests_and_streams_go_on() -> None:
     gate = asyncio.Event()
 

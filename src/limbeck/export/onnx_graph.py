@@ -14,7 +14,7 @@ import torch
 from limbeck.errors import ExportError
 from limbeck.extras import need
 from limbeck.model import LocalModel
-from limbeck.pretrained import quiet
+from limbeck.pretrained import quiet, save_tokenizer
 
 _PROBE_ROWS, _PROBE_TOKENS = 2, 3
 
@@ -63,7 +63,7 @@ def write_onnx(local: LocalModel, folder: Path, quantise: str | None) -> tuple[s
         ) from error
     with quiet():
         model.generation_config.save_pretrained(folder)
-        local.tokenizer.save_pretrained(folder)
+        save_tokenizer(local.tokenizer, folder)
     return ()
 
 

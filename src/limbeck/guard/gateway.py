@@ -259,11 +259,7 @@ class Gateway:
             await self._say_ready(send)
             return
         elif path == "/metrics" and self._metrics is not None and _is_local(scope):
-            await _say(
-                send,
-                await self._metrics(),
-                [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")],
-            )
+            await self._say_metrics(self._metrics, send)
             return
         elif path == MODELS or path.startswith(MODELS + "/"):
             refusal = await self._say_models(scope, path, send)
@@ -274,10 +270,9 @@ class Gateway:
         self.counters.refused(refusal.code)
         await self._refuse(send, refusal)
 
-    async def _say_metrics(self, send: Send) -> None:
-        assert self._metrics is not None  # noqa: S101
+    async def _say_metrics(self, metrics: Callable[[], Awaitable[bytes]], send: Send) -> None:
         try:
-            text = await self._metrics()
+            text = await metrics()
         except (ConnectionError, TimeoutError):
             await self._refuse(
                 send, Refusal(503, "keeper_away", "the keeper is away", kind="server_error")

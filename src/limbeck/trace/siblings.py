@@ -24,7 +24,6 @@ The e-value has mean exactly 1 under a uniform rank. R = 99 siblings are the few
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -44,17 +43,6 @@ class Contexts:
     """C contexts."""
     candidates_CK: npt.NDArray[np.int64]
     """Token ids after each context."""
-
-
-class Listener(Protocol):
-    """A model that says how likely given next tokens are."""
-
-    @property
-    def name(self) -> str: ...
-
-    def log_probs(self, contexts: Contexts) -> Floats:
-        """Return log-probabilities [C, K] of the candidates, in nats."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

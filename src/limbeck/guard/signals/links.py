@@ -10,9 +10,6 @@ agents from 3 to 33 spreads. An operator who knows more names a `group`.
 
 from limbeck.guard.observation import Observation
 
-SCOPES = ("payment", "org", "ip", "group")
-"""From the strongest to the weakest."""
-
 
 def links(observation: Observation) -> tuple[tuple[str, str], ...]:
     """Return (scope, name) of every group that an account belongs to; what is unknown links nothing."""

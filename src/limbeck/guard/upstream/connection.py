@@ -10,7 +10,6 @@ from limbeck.errors import UpstreamError
 from limbeck.guard.upstream.door import Header
 
 HIGH_WATER = 256 * 1024
-LOW_WATER = 64 * 1024
 MAX_HEADERS = 64 * 1024
 Free = Callable[["Connection"], None]
 
