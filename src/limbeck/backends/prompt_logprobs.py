@@ -6,18 +6,13 @@ joined by a newline. Either way the likelihood of the whole text is returned: wh
 their difference.
 """
 
-import importlib.metadata
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from limbeck.backends.served import KEY_VARIABLE, ServedModel
-from limbeck.errors import MissingDependencyError, ScoringError
+from limbeck.backends.served import ServedModel, asking
+from limbeck.errors import ScoringError
 
-_AT_ONCE = 4
 _TRIES = 3
-_TIMEOUT_S = 120.0
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -46,19 +41,7 @@ class PromptLogprobs:
         Raises:
             ScoringError: The server cannot be reached, refuses, or states no log-probabilities of a prompt.
         """
-        try:
-            import httpx2
-        except ImportError:
-            raise MissingDependencyError(
-                "a served model needs the package httpx2: pip install httpx2"
-            ) from None
-        headers = {"User-Agent": f"limbeck/{importlib.metadata.version('limbeck')}"}
-        if key := os.environ.get(KEY_VARIABLE):
-            headers["Authorization"] = f"Bearer {key}"
-        with (
-            httpx2.Client(headers=headers, timeout=_TIMEOUT_S) as client,
-            ThreadPoolExecutor(_AT_ONCE) as pool,
-        ):
+        with asking() as (client, pool):
             first = [self._settle(client, *texts[0])] if texts else []
             rest = [pool.submit(self._settle, client, *text) for text in texts[1:]]
             return [*first, *(ask.result() for ask in rest)]

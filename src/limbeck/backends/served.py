@@ -2,8 +2,9 @@
 
 import importlib.metadata
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 from limbeck.chat import Message
@@ -16,6 +17,29 @@ _AT_ONCE = 4
 _TRIES = 3
 _TIMEOUT_S = 120.0
 _PASSING = frozenset({408, 500, 502, 503, 504})
+
+
+@contextmanager
+def asking() -> Generator[tuple[Any, ThreadPoolExecutor]]:
+    """Give an HTTP client that says who asks, and a few threads to ask in.
+
+    Raises:
+        MissingDependencyError: The package httpx2 is not installed.
+    """
+    try:
+        import httpx2
+    except ImportError:
+        raise MissingDependencyError(
+            "a served model needs the package httpx2: pip install httpx2"
+        ) from None
+    headers = {"User-Agent": f"limbeck/{importlib.metadata.version('limbeck')}"}
+    if key := os.environ.get(KEY_VARIABLE):
+        headers["Authorization"] = f"Bearer {key}"
+    with (
+        httpx2.Client(headers=headers, timeout=_TIMEOUT_S) as client,
+        ThreadPoolExecutor(_AT_ONCE) as pool,
+    ):
+        yield client, pool
 
 
 class ServedModel:
@@ -59,19 +83,7 @@ class ServedModel:
         Raises:
             ScoringError: It cannot be reached, refuses, or does not answer as a chat endpoint does.
         """
-        try:
-            import httpx2
-        except ImportError:
-            raise MissingDependencyError(
-                "a served model needs the package httpx2: pip install httpx2"
-            ) from None
-        headers = {"User-Agent": f"limbeck/{importlib.metadata.version('limbeck')}"}
-        if key := os.environ.get(KEY_VARIABLE):
-            headers["Authorization"] = f"Bearer {key}"
-        with (
-            httpx2.Client(headers=headers, timeout=_TIMEOUT_S) as client,
-            ThreadPoolExecutor(_AT_ONCE) as pool,
-        ):
+        with asking() as (client, pool):
             asks = [
                 pool.submit(
                     self._ask,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import httptools
 
 from limbeck.errors import UpstreamError
-from limbeck.guard.upstream.door import Header
+from limbeck.guard.upstream.door import Header, whole
 
 HIGH_WATER = 256 * 1024
 MAX_HEADERS = 64 * 1024
@@ -55,18 +55,10 @@ class Exchange:
     async def body(self, most: int) -> bytes:
         """Return all of it."""
         if self.complete and self.size <= most:  # a short reply is there as soon as its headers are
-            whole = self._take()
+            reply = self._take()
             self.close()
-            return whole
-        parts: list[bytes] = []
-        size = 0
-        while part := await self.chunk():
-            size += len(part)
-            if size > most:
-                self.close()
-                raise UpstreamError(f"the upstream's reply must be at most {most} bytes long")
-            parts.append(part)
-        return b"".join(parts)
+            return reply
+        return await whole(self, most)
 
     def close(self) -> None:
         """Give the connection back if the reply is complete, else break it."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from limbeck.errors import GuardError
+from limbeck.errors import GuardError, UpstreamError
 
 Header = tuple[bytes, bytes]
 
@@ -26,6 +26,19 @@ class Reply(Protocol):
     def close(self) -> None:
         """Give the connection back if all was read, else break it, so that the upstream stops its work."""
         ...
+
+
+async def whole(reply: Reply, most: int) -> bytes:
+    """Return all of a reply, chunk by chunk. Raise UpstreamError beyond `most` bytes, or if the end is missing."""
+    parts: list[bytes] = []
+    size = 0
+    while part := await reply.chunk():
+        size += len(part)
+        if size > most:
+            reply.close()
+            raise UpstreamError(f"the upstream's reply must be at most {most} bytes long")
+        parts.append(part)
+    return b"".join(parts)
 
 
 class Upstream(Protocol):

@@ -6,7 +6,7 @@ import ssl
 import aiohttp
 
 from limbeck.errors import UpstreamError
-from limbeck.guard.upstream.door import Address, Header, Patience
+from limbeck.guard.upstream.door import Address, Header, Patience, whole
 
 
 class SessionReply:
@@ -27,15 +27,7 @@ class SessionReply:
 
     async def body(self, most: int) -> bytes:
         """Return all of it."""
-        parts: list[bytes] = []
-        size = 0
-        while part := await self.chunk():
-            size += len(part)
-            if size > most:
-                self.close()
-                raise UpstreamError(f"the upstream's reply must be at most {most} bytes long")
-            parts.append(part)
-        return b"".join(parts)
+        return await whole(self, most)
 
     def close(self) -> None:
         """Give the connection back if all was read, else break it."""
