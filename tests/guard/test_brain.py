@@ -76,6 +76,11 @@ class Ledger:
         return SimpleNamespace(leaf=leaf)
 
 
+def flush(thinker: Brain, records: Any) -> None:
+    thinker.take()
+    thinker.flush(records)
+
+
 def test_a_frame_is_read_as_it_was_written() -> None:
     assert decode(frame(removed=("n", "seed"))) == (FACTS._replace(removed=("n", "seed")), BODY)
 
@@ -91,11 +96,11 @@ def test_a_decision_is_recorded_once_and_then_acted_on_with_its_record_as_eviden
     for _ in range(2):
         thinker.observe(frame())
     assert done == []
-    thinker.flush(ledger)
+    flush(thinker, ledger)
     assert done == [(Action.HOLD, leaf_hash(b"leaf 0").hex())]
     assert [entry.kind for entry in ledger.leaves] == ["decision", "sketch"]
     assert ledger.leaves[0].content["e_value"] == "inf"
-    thinker.flush(ledger)
+    flush(thinker, ledger)
     assert len(ledger.leaves) == 2
 
 
@@ -106,10 +111,10 @@ def test_while_the_ledger_fails_nobody_is_sanctioned_and_nothing_is_lost() -> No
         Scripted({"a": [Action.HOLD]}), lambda d, e: done.append(d.account), secret=b"s" * 32
     )
     thinker.observe(frame())
-    thinker.flush(ledger)
+    flush(thinker, ledger)
     assert (done, thinker.health.ledger) == ([], "the disk is full")
     ledger.fails = ""
-    thinker.flush(ledger)
+    flush(thinker, ledger)
     assert (done, thinker.health.ledger) == (["a"], None)
     assert [entry.kind for entry in ledger.leaves] == ["decision", "sketch"]
 
@@ -125,11 +130,11 @@ def test_while_the_accounts_are_away_a_recorded_decision_waits_and_is_done_once(
 
     thinker, ledger = Brain(Scripted({"a": [Action.HOLD]}), impose, secret=b"s" * 32), Ledger()
     thinker.observe(frame())
-    thinker.flush(ledger)
+    flush(thinker, ledger)
     assert (done, thinker.health.sanctions) == ([], "the database is away")
     away[0] = False
-    thinker.flush(ledger)
-    thinker.flush(ledger)
+    flush(thinker, ledger)
+    flush(thinker, ledger)
     assert (done, thinker.health.sanctions) == (["a"], None)
 
 
@@ -140,10 +145,10 @@ def test_a_spool_that_grows_too_long_becomes_a_gap_that_says_so(
     thinker, ledger = Brain(Scripted({}), lambda d, e: None, secret=b"s" * 32), Ledger(fails="full")
     for _ in range(20):
         thinker.observe(frame())
-    thinker.flush(ledger)
+    flush(thinker, ledger)
     assert thinker.pending == 0
     ledger.fails = ""
-    thinker.flush(ledger)
+    flush(thinker, ledger)
     assert [dict(entry.content) for entry in ledger.leaves] == [{"requests": 20, "why": "no room"}]
 
 
@@ -153,7 +158,7 @@ def test_what_no_signal_saw_is_in_the_ledger() -> None:
     thinker.skip({"a": 5})
     thinker.skip({"a": 4, "b": 1})
     for _ in range(brain.FLUSHES_A_SKIP):
-        thinker.flush(ledger)
+        flush(thinker, ledger)
     said = [
         (entry.account, entry.content["requests"], entry.content["why"]) for entry in ledger.leaves
     ]
@@ -166,7 +171,7 @@ def test_one_request_that_a_signal_cannot_take_stops_nothing() -> None:
     thinker = Brain(watch, lambda d, e: done.append(d.account), secret=b"s" * 32)
     thinker.observe(frame(account="bad"))
     thinker.observe(frame())
-    thinker.flush(Ledger())
+    flush(thinker, Ledger())
     assert done == ["a"]
     assert thinker.skipped == 1
 
@@ -185,7 +190,7 @@ def test_a_real_ledger_takes_it_all_and_holds_no_prompt(tmp_path: Path) -> None:
     with open_log(tmp_path / "ledger.db", keys) as log:
         thinker.observe(frame(ts=time.time()))
         thinker.observe(frame(ts=time.time()))
-        thinker.flush(log)
+        flush(thinker, log)
         leaves = list(log.reading.leaves(0, log.reading.size()))
     assert [read_leaf(leaf).kind for leaf in leaves] == ["decision", "sketch"]
     assert not any(b"limbeck?" in leaf for leaf in leaves)

@@ -2,6 +2,7 @@
 
 import asyncio
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,12 +35,17 @@ class Calm:
 
 
 class Disk:
-    """A ledger on a disk that may be full."""
+    """A ledger on a disk that may be full, or make a writer wait."""
 
     full = False
     reading = None
 
+    def __init__(self) -> None:
+        self.free = threading.Event()
+        self.free.set()
+
     def append(self, entries: Sequence[Any]) -> Any:
+        self.free.wait(5)
         if self.full:
             raise LedgerError("the disk is full")
         return SimpleNamespace(first=0)
@@ -170,6 +176,23 @@ def test_workers_hear_that_the_ledger_is_away_and_back() -> None:
         await until(lambda: bool(both.news) and both.news[-1]["ledger"] == "the disk is full")
         both.disk.full = False
         await until(lambda: both.news[-1]["ledger"] is None)
+
+    played(test)
+
+
+def test_a_disk_that_makes_the_keeper_wait_stops_neither_hearing_nor_metrics() -> None:
+    async def test(both: Line) -> None:
+        both.disk.free.clear()
+        try:
+            for count in range(1, 4):
+                both.reporter.put(FRAME)
+                await until(lambda count=count: both.brain.observed == count)
+                assert b"limbeck_observed_total %d.0" % count in await both.reporter.metrics()
+            assert (both.brain.recorded, both.brain.pending) == (0, 3)
+        finally:
+            both.disk.free.set()
+        await until(lambda: both.brain.pending == 0)
+        assert both.brain.recorded > 0
 
     played(test)
 

@@ -6,7 +6,7 @@ No socket and no clock of its own: `keeper` calls it.
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import orjson
@@ -56,6 +56,49 @@ Impose = Callable[[Decision, str], None]
 
 
 @dataclass(slots=True)
+class Batch:
+    """What waits for the ledger."""
+
+    decisions: list[Decision] = field(default_factory=list)
+    coins: list[tuple[str, str]] = field(default_factory=list)
+    digests: dict[str, list[str]] = field(default_factory=dict)
+    digest_count: int = 0
+    gap: int = 0
+    skips: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """How many decisions and sketches."""
+        return len(self.decisions) + self.digest_count
+
+    def add(self, later: "Batch") -> None:
+        """Take in what came later."""
+        self.decisions += later.decisions
+        self.coins += later.coins
+        for account, digests in later.digests.items():
+            self.digests.setdefault(account, []).extend(digests)
+        self.digest_count += later.digest_count
+        self.gap += later.gap
+        for account, count in later.skips.items():
+            self.skips[account] = self.skips.get(account, 0) + count
+
+    def entries(self) -> list[Entry]:
+        """Return it as records."""
+        entries = [Entry("decision", one.account, _content(one)) for one in self.decisions]
+        entries += [Entry("coin", account, {"hash": hashed}) for account, hashed in self.coins]
+        if self.gap:
+            entries.append(Entry("gap", None, {"requests": self.gap, "why": "no room"}))
+        entries += [
+            Entry("gap", account, {"requests": count, "why": "sampled"})
+            for account, count in self.skips.items()
+        ]
+        for name, digests in self.digests.items():
+            for start in range(0, len(digests), SKETCHES_A_RECORD):
+                part = digests[start : start + SKETCHES_A_RECORD]
+                entries.append(Entry("sketch", name, {"requests": part}))
+        return entries
+
+
+@dataclass(slots=True)
 class Health:
     """What is wrong with the keeper's parts: None, or a sentence."""
 
@@ -88,20 +131,17 @@ class Brain:
         self._secret = secret
         self._sketches = sketches
         self._keep_coin = keep_coin
-        self._coins: list[tuple[str, str]] = []
-        self._digests: dict[str, list[str]] = {}
-        self._digest_count = 0
-        self._decisions: list[Decision] = []
-        self._to_impose: list[tuple[Decision, str]] = []
-        self._gap = 0
+        self._fresh = Batch()
+        self._taken = Batch()
         self._skips: dict[str, int] = {}
+        self._to_impose: list[tuple[Decision, str]] = []
         self._flushes = 0
         self._standing: OrderedDict[str, Action] = OrderedDict()
 
     @property
     def pending(self) -> int:
         """How many records wait for the ledger."""
-        return len(self._decisions) + self._digest_count
+        return len(self._fresh) + len(self._taken)
 
     def observe(self, frame: bytes) -> Facts | None:
         """Take in one request; return its facts, or None if it is not readable."""
@@ -127,12 +167,12 @@ class Brain:
     def miss(self, count: int) -> None:
         """Note requests that a worker had no room for; the ledger says so."""
         self.gaps += count
-        self._gap += count
+        self._fresh.gap += count
 
     def coin(self, coin: Mapping[str, Any]) -> None:
         """Keep a coin in its private file, and its hash for the ledger."""
         if self._keep_coin is not None:
-            self._coins.append((coin["account"], self._keep_coin(coin)))
+            self._fresh.coins.append((coin["account"], self._keep_coin(coin)))
 
     def skip(self, counts: Mapping[str, int]) -> None:
         """Note requests of a flood that were left out of the sample."""
@@ -141,13 +181,22 @@ class Brain:
             self.sampled_out += count
             skips[account] = skips.get(account, 0) + count
 
-    def flush(self, records: Records) -> None:
-        """Record what is pending, then act on the decisions that are recorded now.
-
-        While the ledger cannot be written, nothing new is acted on; what is pending waits.
-        """
+    def take(self) -> None:
+        """Set aside what came since the last time, for `flush`."""
         self._flushes += 1
-        entries = self._entries()
+        if self._flushes % FLUSHES_A_SKIP == 0:
+            self._fresh.skips, self._skips = self._skips, {}
+        self._taken.add(self._fresh)
+        self._fresh = Batch()
+
+    def flush(self, records: Records) -> None:
+        """Record what was taken, then act on the decisions that are recorded now.
+
+        While the ledger cannot be written, nothing new is acted on; what was taken waits. Both wait for disks: this
+        may run in a thread while the brain goes on to observe, but neither twice at once nor beside `take`.
+        """
+        taken = self._taken
+        entries = taken.entries()
         if entries:
             try:
                 receipt = records.append(entries)
@@ -155,14 +204,19 @@ class Brain:
                 self.health.ledger = str(error)
                 self._shed()
                 return
-            self._recorded(records, receipt.first, len(entries))
+            self._to_impose += [
+                (decision, leaf_hash(records.reading.leaf(receipt.first + place)).hex())
+                for place, decision in enumerate(taken.decisions)
+            ]
+            self.recorded += len(entries)
+            self._taken = Batch()
         self.health.ledger = None
         self._act()
 
     def _sketch(self, seen: Observation) -> None:
         digest = keyed_digest(self._secret, newest_text(seen.request)[:SKETCHED])[:32]
-        self._digests.setdefault(seen.account, []).append(digest)
-        self._digest_count += 1
+        self._fresh.digests.setdefault(seen.account, []).append(digest)
+        self._fresh.digest_count += 1
 
     def _consider(self, decision: Decision) -> None:
         standing = self._standing
@@ -171,7 +225,7 @@ class Brain:
             return
         name = decision.action.name.lower()
         self.decided[name] = self.decided.get(name, 0) + 1
-        self._decisions.append(decision)
+        self._fresh.decisions.append(decision)
         if decision.action == Action.ALLOW:
             standing.pop(decision.account, None)
             return
@@ -179,35 +233,6 @@ class Brain:
         standing.move_to_end(decision.account)
         if len(standing) > MOST_REMEMBERED:
             standing.popitem(last=False)
-
-    def _entries(self) -> list[Entry]:
-        entries = [Entry("decision", one.account, _content(one)) for one in self._decisions]
-        entries += [Entry("coin", account, {"hash": hashed}) for account, hashed in self._coins]
-        if self._gap:
-            entries.append(Entry("gap", None, {"requests": self._gap, "why": "no room"}))
-        if self._skips and self._flushes % FLUSHES_A_SKIP == 0:
-            entries += [
-                Entry("gap", account, {"requests": count, "why": "sampled"})
-                for account, count in self._skips.items()
-            ]
-        for name, digests in self._digests.items():
-            for start in range(0, len(digests), SKETCHES_A_RECORD):
-                part = digests[start : start + SKETCHES_A_RECORD]
-                entries.append(Entry("sketch", name, {"requests": part}))
-        return entries
-
-    def _recorded(self, records: Records, first: int, count: int) -> None:
-        self._to_impose += [
-            (decision, leaf_hash(records.reading.leaf(first + place)).hex())
-            for place, decision in enumerate(self._decisions)
-        ]
-        self.recorded += count
-        self._decisions.clear()
-        self._coins.clear()
-        self._digests.clear()
-        self._digest_count = self._gap = 0
-        if self._flushes % FLUSHES_A_SKIP == 0:
-            self._skips.clear()
 
     def _act(self) -> None:
         while self._to_impose:
@@ -223,10 +248,12 @@ class Brain:
         self.health.sanctions = None
 
     def _shed(self) -> None:
-        if self.pending > MOST_SPOOLED:
-            self.miss(self._digest_count)
-            self._digests.clear()
-            self._digest_count = 0
+        taken = self._taken
+        if len(taken) > MOST_SPOOLED:
+            self.gaps += taken.digest_count
+            taken.gap += taken.digest_count
+            taken.digests = {}
+            taken.digest_count = 0
 
 
 def newest_text(request: Any) -> str:

@@ -53,13 +53,13 @@ class Keeper:
             while not stop.is_set():
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), FLUSH_S)
-                self.flush()
+                await self.flush()
             await self._hear_out()
         finally:
             server.close()
             for writer in tuple(self._writers.values()):
                 writer.close()
-            self.flush()
+            await self.flush()
             self._path.unlink(missing_ok=True)
 
     async def _hear_out(self) -> None:
@@ -72,9 +72,13 @@ class Keeper:
         """Return the exposition for Prometheus."""
         return render(self.tally, self.brain)
 
-    def flush(self) -> None:
-        """Record and act, and tell the workers when a part fails or works again."""
-        self.brain.flush(self._records)
+    async def flush(self) -> None:
+        """Record and act, and tell the workers when a part fails or works again.
+
+        A disk can make a writer wait for many seconds; meanwhile the workers are heard.
+        """
+        self.brain.take()
+        await asyncio.to_thread(self.brain.flush, self._records)
         health = self.brain.health
         news = {"ledger": health.ledger, "sanctions": health.sanctions}
         if news != self._news:

@@ -105,20 +105,20 @@ async def _run(
         await asyncio.gather(keeper.run(stop), server.serve(sockets=[listener]))
     finally:
         remembering.cancel()
-        _write(watch, snapshot)
+        _write(snapshot, watch.snapshot())
 
 
 async def _remember(watch: Watch, snapshot: Path) -> None:
     while True:
         await asyncio.sleep(SNAPSHOT_S)
-        _write(watch, snapshot)
+        await asyncio.to_thread(_write, snapshot, watch.snapshot())
 
 
-def _write(watch: Watch, snapshot: Path) -> None:
+def _write(snapshot: Path, data: bytes) -> None:
     with contextlib.suppress(
         OSError
     ):  # a full disk: the ledger says so, and the next turn tries again
-        write_bytes(snapshot, watch.snapshot())
+        write_bytes(snapshot, data)
 
 
 def admin(keeper: Keeper, desk: ASGIApp) -> Starlette:
