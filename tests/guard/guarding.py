@@ -19,6 +19,8 @@ from typing import Any
 from guard.fakeupstream import FakeUpstream, Play, upstream
 
 PATIENCE_S = 30.0
+FEW_FILES = ("sh", "-c", 'ulimit -S -n 256 && exec "$@"', "sh")
+"""Starts a command as a shell does that allows few open files unless it is asked for more."""
 
 
 @contextmanager
@@ -139,7 +141,7 @@ def guarding(folder: Path, upstream_url: str, *names: str, config: str = "") -> 
     log = folder / "log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "limbeck", "guard", "serve", "--folder", str(folder), "--upstream", upstream_url, "--port", "0", "--admin-port", "0"],
+            [*FEW_FILES, sys.executable, "-m", "limbeck", "guard", "serve", "--folder", str(folder), "--upstream", upstream_url, "--port", "0", "--admin-port", "0"],
             stderr=out,
             stdout=out,
             env=os.environ | {"PYTHONUNBUFFERED": "1"},

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import time
 from collections.abc import Generator
@@ -105,6 +106,12 @@ def test_a_hold_that_a_person_signs_comes_into_force_and_is_lifted(guard: Guard)
     refused = lambda: guard.ask(key=guard.keys["dave"], body=hello())[0] == 403  # noqa: E731
     until(lambda: all(refused() for _ in range(10)))  # by every worker
     assert b"appeal" in guard.ask(key=guard.keys["dave"], body=hello())[1]
+
+
+def test_each_process_may_hold_as_many_connections_as_the_system_allows(guard: Guard) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for child in guard.children():
+        assert resource.prlimit(child, resource.RLIMIT_NOFILE) == (most, most)
 
 
 @pytest.mark.parametrize("which", ["keeper", "worker"])

@@ -3,6 +3,7 @@
 import gc
 import importlib
 import os
+import resource
 import signal
 import socket
 import sys
@@ -49,6 +50,7 @@ def serve(places: Places, coinage: Coinage | None = None) -> None:
     """
     config = load_config(places.config, places.overrides)
     read_address(config.upstream.url or "")
+    _allow_connections()
     listeners = [_listen(config.server.host, config.server.port, reuse=True)]
     port = listeners[0].getsockname()[1]
     listeners += [
@@ -213,6 +215,12 @@ def _be(work: Callable[[], None], name: str) -> None:
     finally:
         sys.stderr.flush()
         os._exit(code)
+
+
+def _allow_connections() -> None:
+    """Open as many files as the system lets us: each connection is one, and a shell's usual limit is 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _listen(host: str, port: int, *, reuse: bool) -> socket.socket:
