@@ -10,8 +10,8 @@ TEST_PROCESSES ?= 2
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-slow check format baselines bench-store bench-step bench-quality bench-breakeven bench-capture bench-trace bench-guard clean
-.PHONY: demo test test-slow check format baselines baselines-gateway bench-store bench-step bench-quality bench-breakeven bench-trace clean
+.PHONY: demo test test-slow check format baselines baselines-gateway clean
+.PHONY: bench-store bench-step bench-quality bench-breakeven bench-capture bench-gateway bench-trace bench-guard
 
 demo: $(VENV)/.demo
 	$(BIN)/limbeck distill recipes/quickstart.toml --resume
@@ -59,6 +59,7 @@ $(BASELINES)/.trl: benchmarks/baselines/requirements-trl.txt
 $(UNMIMIC)/.unmimic: benchmarks/baselines/requirements-unmimic.txt
 	$(PYTHON) -m venv $(UNMIMIC)
 	$(UNMIMIC)/bin/pip --disable-pip-version-check --quiet install -r benchmarks/baselines/requirements-unmimic.txt
+
 # Gateways to compare with; each in an environment of its own, since they disagree about versions.
 baselines-gateway: $(BASELINES)/litellm/.done $(BASELINES)/vllm-router/.done
 
@@ -81,6 +82,7 @@ bench-breakeven: $(VENV)/.demo
 
 bench-capture: $(VENV)/.demo
 	$(BIN)/python benchmarks/capture.py
+
 # Needs the load tool wrk, which is no Python package (Debian: apt install wrk).
 bench-gateway: $(VENV)/.dev baselines-gateway
 	$(BIN)/python benchmarks/gateway.py
