@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.artefact import sha256_file
+from limbeck.artefact import sha256_file, sha256_json
 from limbeck.errors import GuardError
 from limbeck.guard.evidence import scorers as learned
 from limbeck.guard.evidence.calibration import KINDS, Calibration, Scorer
@@ -22,7 +22,7 @@ from limbeck.guard.policy import Memory, Policy
 from limbeck.guard.score import Truth, read_truth
 from limbeck.guard.signals.links import links
 from limbeck.guard.signals.suite import Suite
-from limbeck.guard.traffic import read_log
+from limbeck.guard.traffic import log_files, read_log
 from limbeck.guard.watch import Watch
 
 RIVALS = ("chat", "pipeline", "benchmark", "agent")
@@ -73,8 +73,15 @@ def fit(
     truths = read_truth(truth)
     histories, labels = record(lambda: read_log(log), truths, plan, secret=secret, suites=suites)
     found = calibrate(histories, labels, plan)
-    source = {"log_sha256": sha256_file(log), "truth_sha256": sha256_file(truth), "seed": plan.seed}
+    source = {"log_sha256": _hash_of(log), "truth_sha256": sha256_file(truth), "seed": plan.seed}
     return replace(found, report={**found.report, **source})
+
+
+def _hash_of(log: Path) -> str:
+    """The hash of a log's file, or over those of a folder's files."""
+    if not log.is_dir():
+        return sha256_file(log)
+    return sha256_json([[one.name, sha256_file(one)] for one in log_files(log)])
 
 
 def record(
