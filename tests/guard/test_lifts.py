@@ -39,20 +39,13 @@ def standing(watch: Watch, account: str) -> Action:
     return known.standing
 
 
-def account_of(state: State) -> str:
-    from limbeck.guard.state.register import accounts
-
-    with state.read() as connection:
-        return accounts(connection)[0].id
-
-
 def take_back(state: State, account: str, user: str = "") -> None:
     with state.change("Ada Lovelace") as change:
         restore(change, account, "Ada Lovelace", user=user)
 
 
 def test_a_restoring_reaches_the_watch_once(state: State) -> None:
-    account = account_of(state)
+    account = "acme"
     watch = accused(account)
     watch.lifted = lifts.newest(state)
     take_back(state, account)
@@ -62,7 +55,7 @@ def test_a_restoring_reaches_the_watch_once(state: State) -> None:
 
 
 def test_a_keeper_that_starts_from_a_snapshot_before_the_lift_lifts_again(state: State) -> None:
-    account = account_of(state)
+    account = "acme"
     watch = accused(account)
     watch.lifted = lifts.newest(state)
     snapshot = watch.snapshot()
@@ -79,7 +72,7 @@ def test_a_keeper_that_starts_from_a_snapshot_before_the_lift_lifts_again(state:
 
 
 def test_an_accusation_after_the_lift_survives_a_restart(state: State) -> None:
-    account = account_of(state)
+    account = "acme"
     take_back(state, account)
     watch = accused(account)
     watch.lifted = lifts.newest(state)
@@ -93,7 +86,7 @@ def test_an_accusation_after_the_lift_survives_a_restart(state: State) -> None:
 def test_a_user_behind_a_reseller_is_lifted_by_the_watchs_name_and_strangers_are_passed_over(
     state: State,
 ) -> None:
-    account = account_of(state)
+    account = "acme"
     watch = accused(f"{account}/kim")
     watch.lifted = lifts.newest(state)
     take_back(state, account)

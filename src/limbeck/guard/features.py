@@ -43,12 +43,16 @@ def ask(observation: Observation, sketcher: Sketcher, suites: Sequence[Suite]) -
     words = words_of(said.newest)
     shingles = sketcher.shingles(words)
     sample = bottom(shingles, SAMPLE)
-    topical = [
-        sketcher[word] for word in set(words) if len(word) >= _LONG_WORD or not word.isascii()
-    ]
-    talk = dialogue(said, words)
+    spoken = set(words)
+    if said.newest.isascii():
+        topical = [sketcher[word] for word in spoken if len(word) >= _LONG_WORD]
+    else:
+        topical = [
+            sketcher[word] for word in spoken if len(word) >= _LONG_WORD or not word.isascii()
+        ]
+    talk = dialogue(said, words, spoken)
     whole = said.everything
-    sought = elicitation(whole, words if whole is said.newest else words_of(whole))
+    sought = elicitation(whole, spoken if whole is said.newest else set(words_of(whole)))
     use = interface(observation.request, observation.response, prefill=bool(said.prefill))
     hit = hits(fingerprints(shingles), suites) if suites else 0.0
     return Asked(

@@ -142,6 +142,7 @@ def calibrate(histories: Histories, labels: Labels, plan: Plan) -> Calibration:
     known = _learn(histories, labels, joined, plan.seed)
     scorers = known.scorers()
     peaks = Peaks.of(histories, scorers, labels)
+    _refuse_single_families(labels, joined)
     honest = rank(peaks, labels, joined)
     units = [len(peak_N) for peak_N in honest]
     _refuse_too_few(dict(zip(joined, units, strict=True)), plan)
@@ -234,6 +235,18 @@ def _refuse_missing(truths: Sequence[Truth], plan: Plan) -> None:
         raise GuardError(
             f"the log has no honest account of class {missing[0]}; name the rivals that can be promised with --rival"
         )
+
+
+def _refuse_single_families(labels: Labels, joined: Mapping[str, Sequence[str]]) -> None:
+    """Every family is held out whole once; the others of its rival must have histories to rank among."""
+    for rival, kinds in joined.items():
+        calibrating_A = np.isin(labels.family_A, labels.families_of(kinds)) & ~labels.trained_A
+        if len(np.unique(labels.family_A[calibrating_A])) < 2:
+            raise GuardError(
+                f"class {rival} has fewer than two families with accounts to calibrate on, so that its promise cannot be checked "
+                "on one that is held out; name the source of each account in the truth's column `family`, or leave "
+                "this rival out with --rival"
+            )
 
 
 def _refuse_too_few(units: Mapping[str, int], plan: Plan) -> None:
