@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import shutil
+import signal
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -249,3 +252,33 @@ def test_once_texts_are_gone_a_replay_still_decides_the_same(ended: Path, tmp_pa
         for line in path.read_bytes().splitlines()
     )
     assert replayed(ended, folder, tmp_path / "after.jsonl") == before
+
+
+def test_what_a_person_takes_back_stays_so_though_the_keeper_is_killed_at_once(
+    ended: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "guard"
+    shutil.copytree(ended, folder)
+    before = recorded(folder)
+    accused = [name for name in COPYING if before[name][-1]["action"] in {"challenge", "hold"}]
+    lifted, other = accused[:2]
+    with (
+        upstream_in_a_thread(play) as fake,
+        guarding(folder, f"http://127.0.0.1:{fake.port}") as guard,
+    ):
+        limbeck("standing", "restore", lifted, "--by", "Ada Lovelace", "--folder", str(folder))
+        until(lambda: len(guard.events("lifted")) == 1)
+        os.kill(min(guard.children()), signal.SIGKILL)  # the snapshot is older than the lift
+        until(lambda: len(guard.events("lifted")) == 2)
+        until(guard.is_ready)
+        for name in (lifted, other):
+            made = limbeck("key", "create", name, "--json", "--folder", str(folder))
+            key = json.loads(made)["secret"]
+            body = next(bodies("ann", 1))
+            until(lambda key=key, body=body: guard.ask(key=key, body=body)[0] in {200, 500}, 5)
+        until(lambda: seen(guard) >= 2)
+        assert guard.stop() == 0
+    after = recorded(folder)
+    assert after[lifted] == before[lifted]
+    assert after[other][-1]["action"] in {"challenge", "hold"}
+    assert len(after[other]) == len(before[other]) + 1
