@@ -32,7 +32,7 @@ from limbeck.ledger.tables import connect_to_read
 from tinytraffic import compose, dice, words
 
 ALPHA = 0.1
-HONEST, COPYING = ("ann", "ben", "cai"), ("eve", "fay", "guy")
+HONEST, COPYING = ("ann", "ben"), ("eve", "fay", "guy")
 FLOOD = "hal"
 CONFIG = """
 [models.m]
