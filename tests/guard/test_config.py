@@ -1,5 +1,6 @@
 """guard.toml: what it may say, and what is said about what it may not."""
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +123,18 @@ def test_tls_and_proxies_get_the_other_client() -> None:
     assert isinstance(open_upstream(parse_config({"upstream": {"url": "http://x"}})), Pool)
     for more in ({"url": "https://x"}, {"url": "http://x", "proxy": "http://y"}):
         assert not isinstance(open_upstream(parse_config({"upstream": more})), Pool)
+
+
+def test_texts_stand_in_the_traffic_log_only_with_a_reason_and_an_end() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "guard.md").read_text(encoding="utf-8")
+    printed = page.partition("    [traffic]")[2].partition("A line holds")[0]
+    table = parse_config(tomllib.loads("[traffic]" + printed)).traffic
+    assert (table.folder, table.texts[0].account, table.texts[0].days) == ("traffic", "a-17", 7)
+    assert parse_config({}).traffic.folder is None
+    for texts in (
+        {"account": "a", "days": 7},
+        {"account": "a", "reason": " ", "days": 7},
+        {"account": "a", "reason": "r"},
+    ):
+        with pytest.raises(GuardError, match=r"traffic.texts"):
+            parse_config({"traffic": {"texts": [texts]}})

@@ -47,3 +47,25 @@ def test_a_replay_that_fails_leaves_no_file(tmp_path: Path) -> None:
 def test_decisions_are_made_one_at_a_time(tmp_path: Path) -> None:
     made = decide(iter(compose(honest=1, campaigns=1).observations), watch())
     assert next(made).account
+
+
+def test_decisions_are_never_written_over_the_log_or_into_it(tmp_path: Path) -> None:
+    log = write(tmp_path / "log.jsonl")
+    before = log.read_bytes()
+    for given, out in ((log, log), (tmp_path, tmp_path / "d.jsonl")):
+        with pytest.raises(GuardError, match="over, or into"):
+            replay(given, watch(), out)
+    assert log.read_bytes() == before
+
+
+def test_a_folder_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
+    log = write(tmp_path / "log.jsonl")
+    lines = log.read_bytes().splitlines(keepends=True)
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    (parts / "2026-11-23.jsonl").write_bytes(b"".join(lines[:20]))
+    (parts / "2026-11-24.jsonl").write_bytes(b"".join(lines[20:]))
+    (parts / "notes.txt").write_text("not a log")
+    replay(log, watch(), tmp_path / "one")
+    replay(parts, watch(), tmp_path / "two")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()

@@ -22,6 +22,13 @@ SECRET = "LIMBECK_GUARD_SECRET"  # noqa: S105 (the name of the variable, not its
 
 Log = Annotated[Path, typer.Argument(help="A traffic log; docs/traffic-format.md.")]
 Seed = Annotated[int, typer.Option(help=f"Keys the hashes where {SECRET} is not set.")]
+OfGuard = Annotated[
+    Path | None,
+    typer.Option(
+        "--folder",
+        help="A guard's folder: its secret, and its policy where none is given. What is made for a guard that runs must be made so.",
+    ),
+]
 Truths = Annotated[Path, typer.Option("--truth", help="CSV: account,class,campaign,family.")]
 
 
@@ -35,8 +42,19 @@ def register(app: typer.Typer) -> None:
     app.add_typer(suites, name="suite")
 
 
-def secret_of(seed: int) -> bytes:
-    """Return the key of all hashes: the environment's, or one that a seed makes."""
+def secret_of(seed: int, guard: Path | None = None) -> bytes:
+    """Return the key of all hashes: that of a guard's folder, else the environment's, or one that a seed makes.
+
+    Raises:
+        LedgerError: The folder's keys are missing, or others can read them.
+    """
+    if guard is not None:
+        from limbeck.guard.config import load_config
+        from limbeck.guard.places import Places
+        from limbeck.ledger.keys import read_keys
+
+        places = Places(guard / "guard.toml")
+        return read_keys(places.ledger(load_config(places.config)).parent).secret
     return os.environ.get(SECRET, f"seed {seed}").encode()
 
 
@@ -47,6 +65,7 @@ def replay(
         Path | None, typer.Option(help="A policy in TOML. [default: the shipped one]")
     ] = None,
     seed: Seed = 0,
+    folder: OfGuard = None,
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Count unreadable lines and go on.")
     ] = False,
@@ -57,7 +76,9 @@ def replay(
     from limbeck.guard.replay import replay as run
     from limbeck.guard.watch import Watch
 
-    watch = Watch.open(policy or DEFAULT, secret=secret_of(seed))
+    if policy is None and folder is not None:
+        policy = _policy_of(folder)
+    watch = Watch.open(policy or DEFAULT, secret=secret_of(seed, folder))
     done = run(log, watch, out, skip_unreadable=skip_unreadable)
     console = Console(highlight=False)
     console.print(done.intake.summary())
@@ -111,6 +132,7 @@ def fit(
         list[Path] | None, typer.Option(help="A sketch that the policy names too; repeatable.")
     ] = None,
     seed: Seed = 0,
+    folder: OfGuard = None,
 ) -> None:
     """Learn what evidence is weighed with, and check the promise on families that were held out."""
     need("limbeck guard fit", "guard", "orjson", "scipy")
@@ -122,7 +144,7 @@ def fit(
 
     if not 0 < alpha < 0.5:
         raise GuardError(f"--alpha must lie between 0 and 0.5, got {alpha:g}")
-    secret = secret_of(seed)
+    secret = secret_of(seed, folder)
     sketches = [load(path, Sketcher(secret)) for path in suite or ()]
     plan = Plan(alpha=alpha, rivals=tuple(rival or RIVALS), seed=seed)
     found = run(log, truth, plan, secret=secret, suites=sketches)
@@ -150,6 +172,7 @@ def build(
         typer.Option(help="The field that holds an item. [default: text, question, prompt …]"),
     ] = None,
     seed: Seed = 0,
+    folder: OfGuard = None,
 ) -> None:
     """Sketch the items of test suites that you have, so that runs of them are recognised."""
     need("limbeck guard suite build", "guard", "orjson", "scipy")
@@ -157,9 +180,19 @@ def build(
     from limbeck.guard.sketch import Sketcher
 
     texts = (text for file in files for text in suites.read_items(file, field))
-    made = suites.build(name or files[0].name.split(".")[0], texts, Sketcher(secret_of(seed)))
+    made = suites.build(
+        name or files[0].name.split(".")[0], texts, Sketcher(secret_of(seed, folder))
+    )
     digest = suites.save(made, out)
     typer.echo(f"{out}: {made.items} items, {len(made.marks)} fingerprints, sha256 {digest}")
+
+
+def _policy_of(folder: Path) -> Path | None:
+    from limbeck.guard.config import load_config
+    from limbeck.guard.places import Places
+
+    places = Places(folder / "guard.toml")
+    return places.policy(load_config(places.config))
 
 
 def _fitted(report: Mapping[str, Any]) -> Iterator[Table]:

@@ -174,6 +174,28 @@ class TelemetryTable(_Table):
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
+class TextTable(_Table):
+    """An account whose texts stand in the traffic log."""
+
+    account: Annotated[str, Field(min_length=1)]
+    """Users behind a reseller count as the reseller."""
+    reason: Annotated[str, Field(min_length=1, pattern=r"\S")]
+    """Why; it stands beside every text."""
+    days: Annotated[int, Field(ge=1, le=3650)]
+    """How long a text is kept; it is gone by the midnight (UTC) after."""
+
+
+class TrafficTable(_Table):
+    """The traffic log, which `limbeck guard replay` reads. It holds from the start of the guard."""
+
+    folder: str | None = None
+    """Where, relative to guard.toml; None writes none."""
+    days: Annotated[int, Field(ge=1, le=3650)] = 30
+    """How long lines are kept."""
+    texts: tuple[TextTable, ...] = ()
+    """Accounts whose texts it holds; of all others, numbers and keyed hashes."""
+
+
 class LogTable(_Table):
     """JSON lines on standard error."""
 
@@ -196,6 +218,7 @@ class GuardConfig(_Table):
     coins: CoinsTable = CoinsTable()
     telemetry: TelemetryTable = TelemetryTable()
     log: LogTable = LogTable()
+    traffic: TrafficTable = TrafficTable()
 
     @property
     def patience(self) -> Patience:
@@ -344,6 +367,8 @@ def _known(place: tuple[int | str, ...]) -> list[str]:
             return list(ModelTable.model_fields)
         if part == "extra":
             return list(ExtraParameter.model_fields)
+        if part == "texts":
+            return list(TextTable.model_fields)
         table = table.model_fields[part].annotation
     names = list(table.model_fields)
     return [*names, _STATE] if table is GuardConfig else names

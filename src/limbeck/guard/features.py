@@ -6,30 +6,21 @@ learns is intent as these files describe it, and not the source of the texts tha
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from limbeck.guard.asked import OF_REQUEST, TOPICS, Asked
 from limbeck.guard.observation import Observation
 from limbeck.guard.reading import read
 from limbeck.guard.signals.dialogue import dialogue
 from limbeck.guard.signals.elicitation import elicitation
 from limbeck.guard.signals.exam import exam
-from limbeck.guard.signals.ground import CELLS
 from limbeck.guard.signals.interface import interface
 from limbeck.guard.signals.suite import Suite, hits
 from limbeck.guard.signals.template import SAMPLE
 from limbeck.guard.sketch import Sketcher, bottom, fingerprints, words_of
 
-TOPICS = 4
-"""Words of a request that stand for its topic: the smallest hashes among its longer ones."""
 _LONG_WORD = 5
 _LONG_PROMPT = 8192.0
 
-OF_REQUEST = (
-    ("standalone", 1), ("dependent", -1), ("reasoning", 1), ("rubric", 1), ("synthesis", 1), ("hidden", 1),
-    ("logprobs", 1), ("logit_bias", 1), ("many", 1), ("prefill", 1), ("saturated", 1), ("warm", 1), ("tools", -1),
-    ("rich", 1), ("exam", -1), ("suite", -1), ("long_prompt", -1), ("framed", -1),
-)  # fmt: skip
-"""Read off one request alone."""
 OF_HISTORY = (
     ("fresh", 1), ("growth", 1), ("templated", -1), ("repeat", -1), ("harvest", 1), ("elicited", 1), ("probed", 1),
 )  # fmt: skip
@@ -46,37 +37,22 @@ KEPT = len(OF_REQUEST) + len(OF_HISTORY)
 """Features whose mean over requests is kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One request, measured: what every memory that it touches takes in."""
-
-    values: tuple[float, ...]
-    """In the order of OF_REQUEST."""
-    cells: tuple[int, ...]
-    sample: tuple[int, ...]
-    topics: tuple[int, ...]
-    identity: int
-    tokens: float
-    """Answer tokens released."""
-    standalone: float
-    elicits: float
-    probes: float
-    rich: float
-    suite: float
-
-
 def ask(observation: Observation, sketcher: Sketcher, suites: Sequence[Suite]) -> Asked:
     """Measure one request; reads no clock and no memory but the keyed word hashes."""
     said = read(observation)
     words = words_of(said.newest)
     shingles = sketcher.shingles(words)
     sample = bottom(shingles, SAMPLE)
-    topical = [
-        sketcher[word] for word in set(words) if len(word) >= _LONG_WORD or not word.isascii()
-    ]
-    talk = dialogue(said, words)
+    spoken = set(words)
+    if said.newest.isascii():
+        topical = [sketcher[word] for word in spoken if len(word) >= _LONG_WORD]
+    else:
+        topical = [
+            sketcher[word] for word in spoken if len(word) >= _LONG_WORD or not word.isascii()
+        ]
+    talk = dialogue(said, words, spoken)
     whole = said.everything
-    sought = elicitation(whole, words if whole is said.newest else words_of(whole))
+    sought = elicitation(whole, spoken if whole is said.newest else set(words_of(whole)))
     use = interface(observation.request, observation.response, prefill=bool(said.prefill))
     hit = hits(fingerprints(shingles), suites) if suites else 0.0
     return Asked(
@@ -84,16 +60,10 @@ def ask(observation: Observation, sketcher: Sketcher, suites: Sequence[Suite]) -
             talk.standalone, talk.dependent, sought.reasoning, sought.rubric, sought.synthesis, sought.hidden,
             use.logprobs, use.logit_bias, use.many, use.prefill, use.saturated, use.warm, use.tools,
             use.rich, exam(said.newest), hit, min(1.0, said.characters / _LONG_PROMPT),
-            len(said.frame) / said.characters if said.characters else 0.0,
+            min(1.0, len(said.frame) / said.characters) if said.characters else 0.0,
         ),
-        cells=tuple(sample[:CELLS]),
         sample=tuple(sample),
         topics=tuple(sorted(topical)[:TOPICS]),
         identity=sketcher.hash(said.newest),
         tokens=use.tokens,
-        standalone=talk.standalone,
-        elicits=max(sought.reasoning, sought.rubric, sought.synthesis, sought.hidden),
-        probes=max(use.logprobs, use.logit_bias, use.many, use.prefill),
-        rich=use.rich,
-        suite=hit,
     )  # fmt: skip

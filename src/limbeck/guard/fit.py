@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.artefact import sha256_file
+from limbeck.artefact import sha256_file, sha256_json
 from limbeck.errors import GuardError
 from limbeck.guard.evidence import scorers as learned
 from limbeck.guard.evidence.calibration import KINDS, Calibration, Scorer
@@ -22,7 +22,7 @@ from limbeck.guard.policy import Memory, Policy
 from limbeck.guard.score import Truth, read_truth
 from limbeck.guard.signals.links import links
 from limbeck.guard.signals.suite import Suite
-from limbeck.guard.traffic import read_log
+from limbeck.guard.traffic import log_files, read_log
 from limbeck.guard.watch import Watch
 
 RIVALS = ("chat", "pipeline", "benchmark", "agent")
@@ -73,8 +73,15 @@ def fit(
     truths = read_truth(truth)
     histories, labels = record(lambda: read_log(log), truths, plan, secret=secret, suites=suites)
     found = calibrate(histories, labels, plan)
-    source = {"log_sha256": sha256_file(log), "truth_sha256": sha256_file(truth), "seed": plan.seed}
+    source = {"log_sha256": _hash_of(log), "truth_sha256": sha256_file(truth), "seed": plan.seed}
     return replace(found, report={**found.report, **source})
+
+
+def _hash_of(log: Path) -> str:
+    """The hash of a log's file, or over those of a folder's files."""
+    if not log.is_dir():
+        return sha256_file(log)
+    return sha256_json([[one.name, sha256_file(one)] for one in log_files(log)])
 
 
 def record(
@@ -135,6 +142,7 @@ def calibrate(histories: Histories, labels: Labels, plan: Plan) -> Calibration:
     known = _learn(histories, labels, joined, plan.seed)
     scorers = known.scorers()
     peaks = Peaks.of(histories, scorers, labels)
+    _refuse_single_families(labels, joined)
     honest = rank(peaks, labels, joined)
     units = [len(peak_N) for peak_N in honest]
     _refuse_too_few(dict(zip(joined, units, strict=True)), plan)
@@ -227,6 +235,18 @@ def _refuse_missing(truths: Sequence[Truth], plan: Plan) -> None:
         raise GuardError(
             f"the log has no honest account of class {missing[0]}; name the rivals that can be promised with --rival"
         )
+
+
+def _refuse_single_families(labels: Labels, joined: Mapping[str, Sequence[str]]) -> None:
+    """Every family is held out whole once; the others of its rival must have histories to rank among."""
+    for rival, kinds in joined.items():
+        calibrating_A = np.isin(labels.family_A, labels.families_of(kinds)) & ~labels.trained_A
+        if len(np.unique(labels.family_A[calibrating_A])) < 2:
+            raise GuardError(
+                f"class {rival} has fewer than two families with accounts to calibrate on, so that its promise cannot be checked "
+                "on one that is held out; name the source of each account in the truth's column `family`, or leave "
+                "this rival out with --rival"
+            )
 
 
 def _refuse_too_few(units: Mapping[str, int], plan: Plan) -> None:

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,28 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from limbeck.artefact import write_bytes
-from limbeck.errors import GuardError
+from limbeck.errors import GuardError, StateError
+from limbeck.guard import lifts
 from limbeck.guard.admin.log_view import LogView
 from limbeck.guard.brain import Brain
 from limbeck.guard.coinage import Coinage, keeping
 from limbeck.guard.config import GuardConfig
 from limbeck.guard.console.office import office
+from limbeck.guard.journal import Journal, Journaled, Keeping
 from limbeck.guard.keeper import Keeper
 from limbeck.guard.logs import log
 from limbeck.guard.places import Places
 from limbeck.guard.sanctions import proposing
-from limbeck.guard.state.home import open_state
+from limbeck.guard.state.home import State, open_state
 from limbeck.guard.state.stores import open_store
 from limbeck.guard.watch import Watch
 from limbeck.ledger.keys import SIGNING, Keys, create_keys, read_keys
 from limbeck.ledger.log import open_log
 
+LIFTS_S = 1.0
+"""How often the accounts are asked what people have taken back."""
+TEND_S = 0.5
+TIDY_S = 3600.0
 SNAPSHOT_S = 60.0
 """How often what the watch remembers is written down; a keeper that is killed forgets no more than this."""
 
@@ -44,10 +51,12 @@ def run_keeper(
     watch = open_watch(places, config, keys.secret)
     state = open_state(places.folder)
     store = open_store(state)
+    journal = open_journal(places, config)
     try:
+        _catch_up(watch, state)
         with open_log(ledger, keys) as records:
             brain = Brain(
-                watch,
+                watch if journal is None else Journaled(watch, journal),
                 proposing(state),
                 secret=keys.secret,
                 sketches=config.ledger.sketches,
@@ -61,8 +70,14 @@ def run_keeper(
                 trace=_trace(config),
             )
             desk = office(state, store, LogView(ledger, keys.secret))
-            asyncio.run(_run(keeper, admin(keeper, desk), listener, watch, places.snapshot))
+            jobs = [_remember(watch, places.snapshot), _hear_people(watch, state)]
+            if journal is not None:
+                jobs.append(_tend(journal))
+            asyncio.run(_run(keeper, admin(keeper, desk), listener, jobs))
+            _write(places.snapshot, watch.snapshot())
     finally:
+        if journal is not None:
+            journal.close()
         store.shut()
         state.close()
 
@@ -84,8 +99,29 @@ def open_watch(places: Places, config: GuardConfig, secret: bytes) -> Watch:
     return watch
 
 
+def open_journal(places: Places, config: GuardConfig) -> Journal | None:
+    """Return the traffic log, None where the operator wants none."""
+    folder = places.traffic(config)
+    if folder is None:
+        return None
+    texts = {one.account: Keeping(one.reason, one.days) for one in config.traffic.texts}
+    for name, one in texts.items():
+        log("texts_kept", account=name, why=one.reason, days=one.days)
+    return Journal(folder, days=config.traffic.days, texts=texts)
+
+
+def _catch_up(watch: Watch, state: State) -> None:
+    """Take in what people have taken back since the snapshot; before the first request is weighed."""
+    if watch.lifted is None:  # it knows nobody yet
+        watch.lifted = lifts.newest(state)
+    lifts.take_in(watch, lifts.since(state, watch.lifted))
+
+
 async def _run(
-    keeper: Keeper, app: ASGIApp, listener: socket.socket, watch: Watch, snapshot: Path
+    keeper: Keeper,
+    app: ASGIApp,
+    listener: socket.socket,
+    jobs: Sequence[Coroutine[Any, Any, None]],
 ) -> None:
     from limbeck.guard.worker import admin_server
 
@@ -100,12 +136,38 @@ async def _run(
     loop.add_signal_handler(signal.SIGTERM, end)
     loop.add_signal_handler(signal.SIGINT, lambda: None)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
-    remembering = asyncio.create_task(_remember(watch, snapshot))
+    tasks = [asyncio.create_task(job) for job in jobs]
     try:
         await asyncio.gather(keeper.run(stop), server.serve(sockets=[listener]))
     finally:
-        remembering.cancel()
-        _write(snapshot, watch.snapshot())
+        for task in tasks:
+            task.cancel()
+
+
+async def _hear_people(watch: Watch, state: State) -> None:
+    """Take in what people take back, soon after they do."""
+    while True:
+        await asyncio.sleep(LIFTS_S)
+        with contextlib.suppress(StateError):  # the database is away: the next turn asks again
+            lifts.take_in(watch, await asyncio.to_thread(lifts.since, state, watch.lifted or 0))
+
+
+async def _tend(journal: Journal) -> None:
+    """Flush the traffic log, and remove from it what is due."""
+    lack: str | None = None
+    tidied = -TIDY_S
+    while True:
+        journal.flush()
+        if journal.lack != lack:
+            lack = journal.lack
+            log("traffic_log_away" if lack else "traffic_log_back", why=lack, lost=journal.lost)
+        if time.monotonic() - tidied >= TIDY_S:
+            tidied = time.monotonic()
+            try:
+                await asyncio.to_thread(journal.tidy)
+            except OSError as error:
+                log("traffic_log_untidy", why=str(error))
+        await asyncio.sleep(TEND_S)
 
 
 async def _remember(watch: Watch, snapshot: Path) -> None:

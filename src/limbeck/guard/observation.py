@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from limbeck.guard.asked import Measured
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
@@ -36,3 +38,5 @@ class Observation:
     response: Response | None = None
     declared_use: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
+    measured: Measured | None = None
+    """What was measured of the request when it came, where its text is not kept; `request` is empty then."""

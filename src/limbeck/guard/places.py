@@ -44,6 +44,10 @@ class Places:
         """Return the file of the ledger; its keys lie beside it."""
         return self.folder / config.ledger.folder / "ledger.db"
 
+    def traffic(self, config: GuardConfig) -> Path | None:
+        """Return the folder of the traffic log, None where none is written."""
+        return None if config.traffic.folder is None else self.folder / config.traffic.folder
+
     def policy(self, config: GuardConfig) -> Path | None:
         """Return the policy file, None for the one that comes with Limbeck."""
         return None if config.watch.policy is None else self.folder / config.watch.policy

@@ -146,7 +146,7 @@ def load_policy(path: Path = DEFAULT) -> Policy:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise GuardError(f"policy {path} cannot be read: {error.strerror or error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise GuardError(f"policy {path} is not TOML: {error}") from None
     try:
         return Policy.model_validate(values)

@@ -1,6 +1,6 @@
 """What the guard reads out of one request body: its newest turn, its frame, its history, its form."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -42,23 +42,32 @@ class Conversation:
 def read(observation: Observation) -> Conversation:
     """Return the conversation of a chat, completion or responses body; a foreign body reads as empty."""
     request = observation.request
-    turns = list(_turns(request))
-    frame = "\n".join(text for role, text in turns if role in {"system", "developer"})
-    spoken = [turn for turn in turns if turn[0] not in {"system", "developer"}]
-    prefill = spoken[-1][1] if spoken and spoken[-1][0] == "assistant" else ""
-    last = _last(spoken, "user")
-    before = spoken[:last] if last is not None else spoken
-    replied = _last(before, "assistant")
-    users = [text for role, text in spoken if role == "user"]
+    frames: list[str] = []
+    users: list[str] = []
+    newest = reply = answered = prefill = ""
+    tools = characters = 0
+    for role, text in _turns(request):
+        characters += len(text)
+        if role in {"system", "developer"}:
+            frames.append(text)
+            continue
+        prefill = ""
+        if role == "user":
+            users.append(text)
+            newest, reply = text, answered
+        elif role == "assistant":
+            answered = prefill = text
+        elif role in {"tool", "function"}:
+            tools += 1
     return Conversation(
-        newest=_clip(spoken[last][1]) if last is not None else "",
-        reply=_clip(before[replied][1]) if replied is not None else "",
-        earlier=_clip("\n".join(users[:-1])),
-        frame=_clip(frame),
+        newest=_clip(newest),
+        reply=_clip(reply if users else answered),
+        earlier=_clip("\n".join(users[:-1])) if len(users) > 1 else "",
+        frame=_clip("\n".join(frames)) if frames else "",
         prefill=_clip(prefill),
         user_turns=len(users),
-        tool_turns=sum(role in {"tool", "function"} for role, _ in spoken),
-        characters=sum(len(text) for _, text in turns),
+        tool_turns=tools,
+        characters=characters,
     )
 
 
@@ -71,25 +80,29 @@ def number(request: Mapping[str, Any], *names: str) -> float | None:
     return None
 
 
-def _turns(request: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def _turns(request: Mapping[str, Any]) -> list[tuple[str, str]]:
+    turns: list[tuple[str, str]] = []
     instructions = request.get("instructions")
     if isinstance(instructions, str):
-        yield "system", instructions
+        turns.append(("system", instructions))
     for name in ("messages", "input", "prompt"):
         value = request.get(name)
         if isinstance(value, str):
-            yield "user", value
+            turns.append(("user", value))
         elif isinstance(value, list):
-            yield from _listed(cast("list[Any]", value))
+            _add_listed(cast("list[Any]", value), turns)
+    return turns
 
 
-def _listed(items: Sequence[Any]) -> Iterable[tuple[str, str]]:
+def _add_listed(items: Sequence[Any], turns: list[tuple[str, str]]) -> None:
     for item in items:
         if isinstance(item, str):
-            yield "user", item
+            turns.append(("user", item))
         elif isinstance(item, dict):
             message = cast("dict[str, Any]", item)
-            yield str(message.get("role") or "user"), text_of(message.get("content"))
+            content = message.get("content")
+            text = content if isinstance(content, str) else text_of(content)
+            turns.append((str(message.get("role") or "user"), text))
 
 
 def text_of(content: object) -> str:
@@ -103,13 +116,6 @@ def text_of(content: object) -> str:
         for part in cast("list[Any]", content)
     )
     return "".join(part for part in parts if isinstance(part, str))
-
-
-def _last(turns: Sequence[tuple[str, str]], role: str) -> int | None:
-    for index in range(len(turns) - 1, -1, -1):
-        if turns[index][0] == role:
-            return index
-    return None
 
 
 def _clip(text: str) -> str:

@@ -5,7 +5,8 @@ import struct
 import numpy as np
 import numpy.typing as npt
 
-from limbeck.guard.features import KEPT, NAMES, OF_CLUSTER, Asked
+from limbeck.guard.asked import Asked
+from limbeck.guard.features import KEPT, NAMES, OF_CLUSTER
 from limbeck.guard.signals import breadth, ground, rhythm, shard, template
 from limbeck.guard.yield_meter import PACKED_BYTES as METER_BYTES
 from limbeck.guard.yield_meter import Meter

@@ -60,9 +60,9 @@ def decode(frame: bytes) -> tuple[Facts, bytes]:
 
 
 def observation(facts: Facts, body: bytes) -> Observation:
-    """Return the request as the watch sees it."""
+    """Return the request as the watch sees it; its time in full microseconds, as a traffic log can hold it."""
     return Observation(
-        ts=facts.ts,
+        ts=round(facts.ts, 6),
         account=f"{facts.account}/{facts.user}" if facts.user else facts.account,
         org=facts.org,
         model=facts.model,

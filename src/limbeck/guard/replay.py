@@ -34,8 +34,10 @@ def replay(log: Path, watch: Watch, out: Path, *, skip_unreadable: bool = False)
     The file appears under its name when it is whole.
 
     Raises:
-        GuardError: The log cannot be read, or `out` cannot be written.
+        GuardError: The log cannot be read, `out` cannot be written, or it would be a part of the log.
     """
+    if out.resolve() == log.resolve() or out.resolve().parent == log.resolve():
+        raise GuardError(f"decisions {out} would be written over, or into, the log {log}")
     done = Replayed(Intake())
     partial = out.with_name(f".{out.name}.partial")
     try:

@@ -113,6 +113,8 @@ def read_truth(path: Path) -> dict[str, Truth]:
                 _add(truths, row, f"{path} line {rows.line_num}")
     except OSError as error:
         raise GuardError(f"truth table {path} cannot be read: {error.strerror or error}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise GuardError(f"truth table {path} is no CSV in UTF-8: {error}") from None
     if not truths:
         raise GuardError(f"truth table {path} names no account")
     return truths

@@ -13,7 +13,10 @@ VERSION = 1
 
 
 def write(
-    made_for: Sequence[str], accounts: Resident[Account], clusters: Resident[Cluster]
+    made_for: Sequence[str],
+    accounts: Resident[Account],
+    clusters: Resident[Cluster],
+    lifted: int | None = None,
 ) -> bytes:
     """Return all state, the longest unseen first.
 
@@ -21,10 +24,12 @@ def write(
         made_for: What the state is of no use without: the secret's and the calibration's names.
         accounts: All accounts.
         clusters: All clusters.
+        lifted: The last accusation that was taken back, as the caller counts them.
     """
     head = {
         "version": VERSION,
         "made_for": list(made_for),
+        "lifted": lifted,
         "evicted": [accounts.evicted, clusters.evicted],
         "accounts": [name for name, _ in accounts],
         "clusters": [[key, c.name, c.first, c.memory is not None] for key, c in clusters],
@@ -39,8 +44,8 @@ def read(
     accounts: Resident[Account],
     clusters: Resident[Cluster],
     rivals: int,
-) -> None:
-    """Fill empty tables with what `write` returned.
+) -> int | None:
+    """Fill empty tables with what `write` returned; return the last accusation that was taken back by then.
 
     Raises:
         GuardError: It is no snapshot, or was made for something else.
@@ -66,3 +71,4 @@ def read(
         clusters.put(key, cluster)
         at += size
     accounts.evicted, clusters.evicted = head["evicted"]
+    return cast("int | None", head.get("lifted"))

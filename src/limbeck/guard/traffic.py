@@ -5,6 +5,7 @@ docs/traffic-format.md is the contract. Lines keep the order of the file; whoeve
 
 import hashlib
 import math
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,13 +16,19 @@ from typing import Any, cast
 import orjson
 
 from limbeck.errors import GuardError
+from limbeck.guard import asked
 from limbeck.guard.observation import Observation, Response
 
-REQUIRED = ("ts", "account", "model", "endpoint", "request")
+REQUIRED = ("ts", "account", "model", "endpoint")
+ASKED = ("request", "measured")
+"""What was asked: the body, or what was measured of it where no text is kept."""
 LINKS = ("org", "ip", "asn", "user_agent", "payment")
 OPTIONAL = (*LINKS, "id", "response", "declared_use", "attributes")
+_KNOWN = frozenset((*REQUIRED, *ASKED, *OPTIONAL))
 REMEMBERED = 65_536
 """Lines among which a duplicate is noticed."""
+LOG_NAMES = (".jsonl", ".jsonl.gz")
+"""Files of a folder that are its log."""
 LATE_SECONDS = 1.0
 """A line this much older than the newest before it is counted as late: logs are written in turns."""
 JUMP_SECONDS = 7 * 86_400.0
@@ -58,7 +65,7 @@ def read_log(
     order and jumps of the clock are kept and counted.
 
     Args:
-        path: A file of JSON lines; `.gz` is unpacked.
+        path: A file of JSON lines, `.gz` is unpacked; or a folder of such files, read in the order of their names.
         intake: Counts into this value.
         skip_unreadable: Count an unreadable line and go on, instead of raising.
 
@@ -67,10 +74,10 @@ def read_log(
     """
     counted = Intake() if intake is None else intake
     try:
-        with _open(path) as file:
-            yield from read_lines(file, counted, source=str(path), skip_unreadable=skip_unreadable)
-    except OSError as error:
-        raise GuardError(f"traffic log {path} cannot be read: {error.strerror or error}") from None
+        yield from _observations(_lines(path), counted, skip_unreadable=skip_unreadable)
+    except (OSError, EOFError, zlib.error) as error:
+        why = getattr(error, "strerror", None) or error
+        raise GuardError(f"traffic log {path} cannot be read: {why}") from None
     if counted.kept == 0:
         raise GuardError(f"traffic log {path} holds no request")
 
@@ -79,9 +86,31 @@ def read_lines(
     lines: Iterable[bytes], intake: Intake, *, source: str, skip_unreadable: bool = False
 ) -> Iterator[Observation]:
     """Yield the observations of an iterable of lines; see `read_log`."""
+    placed = ((f"{source} line {number}", line) for number, line in enumerate(lines, 1))
+    yield from _observations(placed, intake, skip_unreadable=skip_unreadable)
+
+
+def log_files(path: Path) -> list[Path]:
+    """Return a log's files in order: one, or those of a folder."""
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.iterdir() if file.name.endswith(LOG_NAMES))
+
+
+def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield every line with its place."""
+    for name in log_files(path):
+        with _open(name) as file:
+            for number, line in enumerate(file, 1):
+                yield f"{name} line {number}", line
+
+
+def _observations(
+    lines: Iterable[tuple[str, bytes]], intake: Intake, *, skip_unreadable: bool
+) -> Iterator[Observation]:
     seen: OrderedDict[bytes, None] = OrderedDict()
     newest = -math.inf
-    for number, line in enumerate(lines, 1):
+    for place, line in lines:
         if not line.strip():
             continue
         intake.lines += 1
@@ -89,7 +118,7 @@ def read_lines(
             values = _parse(line)
             observation = to_observation(values)
         except GuardError as error:
-            message = f"{source} line {number}: {error}"
+            message = f"{place}: {error}"
             if not skip_unreadable:
                 raise GuardError(message) from None
             intake.skipped += 1
@@ -113,7 +142,10 @@ def to_observation(values: Mapping[str, Any]) -> Observation:
         GuardError: A field is missing, unknown, or of the wrong type; names it.
     """
     _check_names(values)
-    request = values["request"]
+    request = values.get("request")
+    measured = None
+    if request is None:
+        request, measured = {}, asked.from_values(values["measured"])
     if not isinstance(request, dict):
         raise GuardError(f"`request` must be an object, the OpenAI body, got {_short(request)}")
     attributes = values.get("attributes") or {}
@@ -134,6 +166,7 @@ def to_observation(values: Mapping[str, Any]) -> Observation:
         response=_response(values.get("response")),
         declared_use=None if declared is None else _text(values, "declared_use"),
         attributes={str(k): str(v) for k, v in cast("dict[Any, Any]", attributes).items()},
+        measured=measured,
     )
 
 
@@ -144,8 +177,11 @@ def from_observation(observation: Observation) -> dict[str, Any]:
         "account": observation.account,
         "model": observation.model,
         "endpoint": observation.endpoint,
-        "request": observation.request,
     }
+    if observation.measured is None:
+        values["request"] = observation.request
+    else:
+        values["measured"] = asked.to_values(observation.measured)
     values.update({name: getattr(observation, name) for name in LINKS})
     if observation.declared_use is not None:
         values["declared_use"] = observation.declared_use
@@ -207,9 +243,13 @@ def _parse(line: bytes) -> dict[str, Any]:
 
 def _check_names(values: Mapping[str, Any]) -> None:
     missing = [name for name in REQUIRED if values.get(name) is None]
+    if all(values.get(name) is None for name in ASKED):
+        missing.append("request")
     if missing:
-        raise GuardError(f"`{missing[0]}` is missing; a line needs {', '.join(REQUIRED)}")
-    unknown = [name for name in values if name not in REQUIRED and name not in OPTIONAL]
+        raise GuardError(
+            f"`{missing[0]}` is missing; a line needs {', '.join((*REQUIRED, 'request'))}"
+        )
+    unknown = [name for name in values if name not in _KNOWN]
     if unknown:
         raise GuardError(
             f"{_short(unknown[0])} is not a field of the format; further fields belong into `attributes`"

@@ -8,11 +8,12 @@ import numpy as np
 
 from limbeck.errors import GuardError
 from limbeck.guard import lane, snapshot
+from limbeck.guard.asked import Asked, Measured
 from limbeck.guard.decision import Action, Decision, Reason
 from limbeck.guard.evidence import calibration as calibrated
 from limbeck.guard.evidence.calibration import LEANS, Calibration
 from limbeck.guard.evidence.checkpoints import CLUSTER_FROM, due, nearest
-from limbeck.guard.features import NAMES, Asked, ask
+from limbeck.guard.features import NAMES, ask
 from limbeck.guard.observation import Observation
 from limbeck.guard.policy import DEFAULT, Finding, Policy, decide, load_policy
 from limbeck.guard.recollection import Memory, Vector
@@ -74,11 +75,14 @@ class Watch:
                 "the calibration supports; fit it on more honest accounts or raise alpha"
             )
         self.sketcher = Sketcher(secret)
+        self._key = self.sketcher.fingerprint
         self._policy = policy
         self._calibration = calibration
         self._rivals = 0 if calibration is None else len(calibration.rivals)
         self._suites = tuple(suites)
         self._recorder = recorder
+        self.lifted: int | None = None
+        """The number of the last accusation taken back by a person that it heard of; whoever calls `lift` counts."""
         self.accounts, self.clusters = self._tables()
 
     @classmethod
@@ -101,8 +105,32 @@ class Watch:
         )
 
     def observe(self, observation: Observation) -> Decision:
-        """Take in one request and say what to do about its account from now on."""
-        asked = ask(observation, self.sketcher, self._suites)
+        """Take in one request and say what to do about its account from now on.
+
+        Raises:
+            GuardError: It was measured under another secret.
+        """
+        return self.weigh(observation, self.measure(observation))
+
+    def measure(self, observation: Observation) -> Measured:
+        """Measure one request, or take what was measured when it came.
+
+        Raises:
+            GuardError: That was under another secret.
+        """
+        measured = observation.measured
+        if measured is None:
+            return Measured(ask(observation, self.sketcher, self._suites), self._key)
+        if measured.key != self._key:
+            raise GuardError(
+                f"the request was measured under the secret {measured.key}, this watch has {self._key}; "
+                "name the guard's folder, so that its own secret is used"
+            )
+        return measured
+
+    def weigh(self, observation: Observation, measured: Measured) -> Decision:
+        """Take in one request as it was measured; see `observe`."""
+        asked = measured.asked
         account = self.accounts.get(observation.account)
         if account is None:
             account = Account(self._rivals)
@@ -280,7 +308,7 @@ class Watch:
 
     def snapshot(self) -> bytes:
         """Return all state, so that a watch that restores it decides as this one would."""
-        return snapshot.write(self._made_for, self.accounts, self.clusters)
+        return snapshot.write(self._made_for, self.accounts, self.clusters, self.lifted)
 
     def restore(self, data: bytes) -> None:
         """Take in what `snapshot` wrote, in place of all that is known.
@@ -289,13 +317,13 @@ class Watch:
             GuardError: It is no snapshot, or of another secret or calibration.
         """
         accounts, clusters = self._tables()
-        snapshot.read(data, self._made_for, accounts, clusters, self._rivals)
+        self.lifted = snapshot.read(data, self._made_for, accounts, clusters, self._rivals)
         self.accounts, self.clusters = accounts, clusters
 
     @property
     def _made_for(self) -> list[str]:
         calibration = "" if self._calibration is None else self._calibration.identity
-        return [self.sketcher.fingerprint, calibration]
+        return [self._key, calibration]
 
     def _tables(self) -> tuple[Resident[Account], Resident[Cluster]]:
         limits = self._policy.memory

@@ -4,7 +4,9 @@ from limbeck.guard.sketch import words_of
 
 
 def turn(newest: str, reply: str = "", earlier: str = "", tools: int = 0) -> Dialogue:
-    return dialogue(Conversation(newest, reply, earlier, "", "", 1, tools, 0), words_of(newest))
+    words = words_of(newest)
+    said = Conversation(newest, reply, earlier, "", "", 1, tools, 0)
+    return dialogue(said, words, set(words))
 
 
 REPLY = "The limbeck distils spirit from mash in copper vessels over a gentle flame."

@@ -5,7 +5,7 @@ from limbeck.guard.sketch import words_of
 
 
 def found(text: str) -> Elicitation:
-    return elicitation(text, words_of(text))
+    return elicitation(text, set(words_of(text)))
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def load(path: Path, sha256: str | None = None) -> Calibration:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise GuardError(f"calibration {path} cannot be read: {error.strerror or error}") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no JSON, or not even text
         raise GuardError(f"calibration {path} is not JSON: {error}") from None
     if not isinstance(values, dict) or values.get("kind") != "limbeck-guard-calibration":
         raise GuardError(f"{path} is no calibration; make one with `limbeck guard fit`")

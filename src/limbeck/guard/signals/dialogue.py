@@ -4,6 +4,8 @@ Honest pipelines and benchmark runs stand alone as well; only against the chat r
 stuffs unrelated turns before a question gets no credit: what counts is that the new turn uses the reply.
 """
 
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from limbeck.guard.reading import Conversation
@@ -56,16 +58,18 @@ class Dialogue:
     dependent: float
 
 
-def dialogue(conversation: Conversation, words: list[str]) -> Dialogue:
+def dialogue(
+    conversation: Conversation, words: Sequence[str], spoken: AbstractSet[str]
+) -> Dialogue:
     """Return how a turn stands to what was said before it.
 
     Args:
         conversation: The request.
         words: The words of its newest turn, folded.
+        spoken: The same words, each once.
     """
     if not conversation.reply:
         return Dialogue(float(conversation.tool_turns == 0), 0.0)
-    spoken = set(words)
     longer = {word for word in spoken if len(word) >= _LONG}
     heard = set(words_of(conversation.reply[:_LEAD])) - set(words_of(conversation.earlier[-_LEAD:]))
     shared = len(longer & heard) / len(longer) if longer else 0.0

@@ -4,7 +4,8 @@ Honest accounts show it too: benchmark runners ask for steps before an answer, t
 judge pipelines grade by rubric all day, and teams write synthetic test data. What they lack is the rest of the pattern.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 PHRASES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -191,6 +192,8 @@ _WEAK = frozenset(
 )
 KINDS = tuple(PHRASES)
 _WORDS = {kind: frozenset(of) for kind, of in PHRASES.items()}
+_ANY_WORD = frozenset[str]().union(*_WORDS.values())
+"""Most requests have none of them: one look for all kinds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,17 +206,16 @@ class Elicitation:
     hidden: float = 0.0
 
 
-def elicitation(text: str, words: Sequence[str]) -> Elicitation:
+def elicitation(text: str, known: AbstractSet[str]) -> Elicitation:
     """Return what a text asks for.
 
     Args:
         text: All roles and chunks of the request, joined.
-        words: Its words, folded, or more than them.
+        known: Its words, folded, or more than them.
     """
-    known = set(words)
     folded = ""
     found: dict[str, float] = {}
-    for kind in KINDS:
+    for kind in KINDS if not known.isdisjoint(_ANY_WORD) else ():
         if hits := _WORDS[kind] & known:
             folded = folded or " ".join(text.casefold().split())
             if any(phrase in folded for word in hits for phrase in PHRASES[kind][word]):

@@ -8,8 +8,9 @@ _SECOND_OPTION = (
 )  # fmt: skip
 _MARKS = (
     "options:", "answer:", "choices:", "answer1", "option1", "solution1", "answer format", "true or false",
-    "entailment", "premise:", "correct option", "multiple choice", "a:",
+    "entailment", "premise:", "correct option", "multiple choice",
 )  # fmt: skip
+_LAST_MARK = "a:"
 _LEAD, _TAIL = 1500, 1500
 
 
@@ -17,6 +18,6 @@ def exam(text: str) -> float:
     """Return 1 for options and a mark of a test item, 0.5 for either, 0 for neither; reads both ends."""
     ends = text if len(text) <= _LEAD + _TAIL else text[:_LEAD] + "\n" + text[-_TAIL:]
     folded = ends.lower()
-    options = any(form in ends for form in _SECOND_OPTION)
-    marks = any(mark in folded for mark in _MARKS[:-1]) or folded.rstrip().endswith(_MARKS[-1])
+    options = any(map(ends.__contains__, _SECOND_OPTION))
+    marks = any(map(folded.__contains__, _MARKS)) or folded.rstrip().endswith(_LAST_MARK)
     return 0.5 * options + 0.5 * marks

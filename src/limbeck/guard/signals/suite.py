@@ -7,6 +7,7 @@ may ask a suite's items as well: that buys the benchmark lane, where answers are
 import csv
 import io
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +133,8 @@ def read_items(path: Path, field: str | None = None) -> Iterator[str]:
                 yield from (line.strip() for line in file if line.strip())
     except OSError as error:
         raise GuardError(f"suite file {path} cannot be read: {error.strerror or error}") from None
+    except (UnicodeDecodeError, EOFError, zlib.error, csv.Error) as error:
+        raise GuardError(f"suite file {path} is no text in UTF-8: {error}") from None
 
 
 def _text(path: Path) -> io.TextIOBase:
