@@ -25,6 +25,12 @@ from limbeck.trace.verdict import LIMITS, NOT_SHOWN, Verdict, odds, propositions
 
 FORMAT = "limbeck.trace/1"
 Figures = Mapping[str, Any]
+LIVE = (
+    "These coins were tossed while the gateway served. Whoever held the key knew each bit as soon as both answers were "
+    "there and could have drawn again until it suited, so the verdict holds for an owner who did not, and convinces "
+    "nobody who doubts that."
+)
+"""Stands beside every verdict from coins of a gateway."""
 HEADLINES = {
     "distilled": "Trained on these answers",
     "not shown": "Not shown",
@@ -150,6 +156,8 @@ def _head(
 
 def _warnings(sealed: Sealed, verdict: Verdict) -> Iterator[str]:
     beacon = sealed.beacon
+    if sealed.committed.teacher.get("live"):
+        yield LIVE
     if not beacon.value:
         yield (
             "No public beacon went into the coins, so an outsider must trust that the key was not chosen to fit; seal "
