@@ -68,7 +68,10 @@ def read_prompts(path: Path) -> list[tuple[str, str]]:
     """
     if not path.is_file():
         raise CorpusError(f"prompt file {path} does not exist")
-    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"prompt file {path} is not text in UTF-8: {error}") from None
     numbered = [(n, line) for n, line in enumerate(lines, start=1) if line.strip()]
     if not numbered:
         raise CorpusError(f"prompt file {path} holds no prompts")
@@ -143,6 +146,8 @@ def _repeats(prompts: Sequence[tuple[str, str]], made: Sequence[Pair]) -> list[P
 
 def seal_answers(out: Path, beacon: Beacon | None, *, keys: Path | None) -> Sealed:
     """Toss the coins of a folder that was committed to, and return them checked."""
+    if not (out / COMMITMENT).is_file():  # before keys are made for nothing
+        raise TraceError(f"{out} has no {COMMITMENT}: coins come from `limbeck trace seal`")
     seal(out, _signer(out, keys), beacon)
     return read_sealed(out)
 

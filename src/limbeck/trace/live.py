@@ -20,7 +20,7 @@ from limbeck.ledger.pseudonym import opening, pseudonym
 from limbeck.ledger.reading import Reading
 from limbeck.ledger.record import read_leaf
 from limbeck.trace.coins import Coin, parse_coin, toss, usable
-from limbeck.trace.sealing import Beacon, commit, seal
+from limbeck.trace.sealing import Beacon, commit, read_lines, seal
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,7 @@ def read_live(path: Path, log: Reading, keys: Keys, *, known: Sequence[str] = ()
         raise LedgerError(f"the ledger is of the key {log.public_key()}, not {keys.signer.public}")
     for note in known:
         _check_known(log, note, keys)
-    with path.open(encoding="utf-8") as file:
-        coins = [parse_coin(line, f"{path} line {n}") for n, line in enumerate(file, start=1)]
+    coins = [parse_coin(line, f"{path} line {n}") for n, line in enumerate(read_lines(path), 1)]
     by_place: dict[tuple[str, str], list[Coin]] = {}
     for coin in coins:
         account = coin.pair.account
