@@ -15,7 +15,7 @@ def test_the_lead_is_the_teachers_overlap_less_the_likest_others():
     found = text_finding(PAIRS, LIKE_TEACHER, OTHER, {"base": LIKE_OTHER})
     assert found.value.startswith("teacher 0.500, other 0.000; the teacher's lead +0.500 [+0.500")
     assert found.value.endswith("p = 0.5 among 1 references")
-    assert found.likeness == pytest.approx(0.5)
+    assert found.likeness == 1
     assert leads(PAIRS, LIKE_OTHER, OTHER).mean() == pytest.approx(-1)
 
 
@@ -27,7 +27,9 @@ def test_two_answers_of_the_teacher_count_no_more_than_one_of_a_candidate():
 
 def test_among_several_others_the_likest_is_beaten():
     several = {"far": LIKE_OTHER, "near": LIKE_TEACHER}
-    assert text_finding(PAIRS, LIKE_TEACHER, several, {}).likeness == pytest.approx(-0.5)
+    found = text_finding(PAIRS, LIKE_TEACHER, several, {})
+    assert "the teacher's lead -0.500" in found.value
+    assert found.likeness == 0
 
 
 def test_without_another_candidate_there_is_no_likest():

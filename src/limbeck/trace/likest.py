@@ -52,8 +52,9 @@ def text_finding(
         f"{len(pairs)} prompts" + _rank(lead, others),
         "the likest of the candidates named here, who need not include the true one; models of one family, or trained "
         "on one web, write alike",
-        "counted below; a p-value among references holds as far as the suspect is one of their kind (model-based)",
-        likeness=lead,
+        "counted below: how often the teacher comes out likest; a p-value among references holds as far as the suspect is one of their kind (model-based)",
+        # How large a lead is depends on how long and how free the answers are; whether there is one does not.
+        likeness=float(lead > 0),
     )
 
 

@@ -165,8 +165,7 @@ def seal(folder: Path, signer: Signer, beacon: Beacon | None) -> None:
         "coins": len(coins),
         "root": coins_root(coins),
     }
-    lines = [json.dumps(coin.as_json(), ensure_ascii=False) for coin in coins]
-    write_text(folder / COINS, "".join(f"{line}\n" for line in lines))
+    write_text(folder / COINS, "".join(f"{coin.line()}\n" for coin in coins))
     changed = {key: statement[key] for key in ("root", "beacon")}
     write_json(folder / COMMITMENT, {**values, **changed, "sealed": _signed(statement, signer)})
     (folder / PAIRS).unlink()
