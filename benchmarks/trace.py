@@ -1,12 +1,13 @@
 """Ground truth for tracing: students whose lineage is known, because Limbeck made them.
 
-    python benchmarks/trace.py [--quick] [--large] [--work DIR] [--coins N] [--siblings R] [--negatives N]
+    python benchmarks/trace.py [--quick] [--large] [--write-likeness] [--work DIR] [--coins N] [--siblings R] [--negatives N]
 
 SmolLM2-135M writes the text of a small world (`trace_world.py`): a teacher, its siblings, an unrelated teacher and a base
 model, about half a million parameters each. Students of many kinds are trained with Limbeck's own loop and audited on
 sealed coins, with the teacher and the public base model as references. False alarms are counted on models that were
 really trained, and on fresh bits for every model. Rivals get the same prompts. `--large` adds students that are pruned
-out of SmolLM2-135M itself (`trace_large.py`). What is done is kept in the work folder and not done again. Prints progress, tables, and one JSON object as the last line.
+out of SmolLM2-135M itself (`trace_large.py`). `--write-likeness` counts how alike all these models are to the teacher
+(`trace_kinship.py`) and puts the rates where audits take them from. What is done is kept in the work folder and not done again. Prints progress, tables, and one JSON object as the last line.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from trace_kinship import further, likeness_of, populations, ship
 from trace_large import measure_large
 from trace_rivals import Marked, likest, membership, paired_t, radioactivity, stamp
 from trace_world import (
@@ -81,6 +83,8 @@ class Suspect:
     """Its own answers to the right account's prompts."""
     log_probs: tuple[tuple[float, ...], ...] | None
     """At the contexts of the sibling test."""
+    likeness: Mapping[str, float]
+    """To the teacher, by finding: supporting evidence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +268,7 @@ def make_suspect(case: Case, kind: str, seed: int) -> Suspect:
         / "suspects"
         / f"{_decided(case)}-{re.sub('[^a-z0-9]+', '-', kind)}-{seed}.json"
     )
-    if not path.is_file():
+    if not path.is_file() or "likeness" not in read_json(path):
         model = recipes(case)[kind](seed)
         weigher = LocalWeigher(model)
         prompts = [c.pair.prompt for c in case.mine]
@@ -275,6 +279,7 @@ def make_suspect(case: Case, kind: str, seed: int) -> Suspect:
                 "lean": weigher.leans([c.pair for c in case.coins]),
                 "texts": write(model.model, model, prompts, seed=21, temperature=0.3),
                 "log_probs": heard,
+                "likeness": likeness_of(model, case.world.teacher, case.mine, case.other_answers),
             },
         )
     said = read_json(path)
@@ -285,6 +290,7 @@ def make_suspect(case: Case, kind: str, seed: int) -> Suspect:
         tuple(map(tuple, said["lean"])),
         tuple(said["texts"]),
         said["log_probs"],
+        said["likeness"],
     )
 
 
@@ -481,6 +487,13 @@ def marked_texts(case: Case, say: Say) -> dict[str, list[str]]:
     return read_json(path)
 
 
+def supporting(case: Case, suspects: Sequence[Suspect], say: Say) -> list[dict[str, Any]]:
+    """Return how alike the models of each population are to the teacher, finding by finding."""
+    path = case.world.scale.work / f"likeness-{_decided(case)}.json"
+    more = further(case.world, case.mine, case.other_answers, path, say)
+    return populations([(s.guilty, s.likeness) for s in suspects], more)
+
+
 def attacks() -> list[str]:
     """Return the attacks on a bundle that the verifier rejects: the tests of that name that pass."""
     tests = _ROOT / "tests" / "trace" / "test_verify.py"
@@ -522,6 +535,7 @@ def measure(scale: Scale, say: Say, *, verify: bool, large: bool) -> dict[str, A
         "false_alarms": false_alarms(case, suspects, scale.seed),
         "rivals": rivals(case, suspects, say),
         "siblings": sibling_tests(case, suspects, say),
+        "supporting": supporting(case, suspects, say),
         "attacks_rejected": attacks() if verify else [],
         "large": measure_large(scale, say, epochs=1, alpha=ALPHA) if large else None,
     }
@@ -572,7 +586,21 @@ def tables(found: Mapping[str, Any]) -> list[Table]:
         rival.add_column(kind, justify="right")
     for name, row in found["rivals"]["accused"].items():
         rival.add_row(name, *(f"{row[k]:.2f}" for k in kinds))
-    return [shown, rival]
+    return [shown, rival, _likeness(found["supporting"])]
+
+
+def _likeness(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table("likeness to the teacher", title="supporting evidence: least, median, largest")
+    for row in rows:
+        table.add_column(f"{row['name']}, {row['models']}", justify="right")
+    for name in dict.fromkeys(n for row in rows for n in row["likeness"]):
+        values = [row["likeness"].get(name) for row in rows]
+        table.add_row(name, *("" if v is None else _spread(v) for v in values))
+    return table
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{min(values):.3f} {np.median(values):.3f} {max(values):.3f}"
 
 
 def _count(value: int | None) -> str:
@@ -581,7 +609,7 @@ def _count(value: int | None) -> str:
 
 def main() -> None:
     """Run what is not done yet, print the tables and the JSON line."""
-    scale, verify, large = _options()
+    scale, verify, large, write_likeness = _options()
     console = Console(width=200)
     try:
         found = measure(
@@ -592,13 +620,15 @@ def main() -> None:
         )
     except LimbeckError as error:
         raise SystemExit(f"trace.py: {error}") from None
+    if write_likeness:
+        ship(found["supporting"], found["parameters"])
     for shown in tables(found):
         console.print(shown)
     print(json.dumps(found["false_alarms"]))
     print(json.dumps(found))
 
 
-def _options() -> tuple[Scale, bool, bool]:
+def _options() -> tuple[Scale, bool, bool, bool]:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a smaller world; figures are rough")
     parser.add_argument("--large", action="store_true", help="students out of SmolLM2 too, minutes")
@@ -607,9 +637,14 @@ def _options() -> tuple[Scale, bool, bool]:
     parser.add_argument("--siblings", type=int, help="[default: 99, quick 9]")
     parser.add_argument("--negatives", type=int, help="trained, of each kind [default: 5, quick 1]")
     parser.add_argument("--no-attacks", action="store_true", help="do not run the verifier's tests")
+    parser.add_argument(
+        "--write-likeness", action="store_true", help="ship the rates of supporting evidence"
+    )
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     quick = given.quick
+    if quick and given.write_likeness:
+        parser.error("--write-likeness ships figures for users: make them without --quick")
 
     def chosen(value: int | None, normal: int, small: int) -> int:
         return value if value is not None else small if quick else normal
@@ -625,7 +660,7 @@ def _options() -> tuple[Scale, bool, bool]:
         work=given.work / ("quick" if quick else "full"),
         seed=given.seed,
     )
-    return scale, not (given.no_attacks or quick), given.large
+    return scale, not (given.no_attacks or quick), given.large, given.write_likeness
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import torch
 from scipy import stats
 
 from limbeck.model import LocalModel
-from limbeck.trace.kinship import overlap
+from limbeck.trace.likest import overlap
 from limbeck.trace.text_only import rank_p_value
 
 GAMMA = 0.5

@@ -226,6 +226,24 @@ def test_a_malformed_prompt_is_named(tmp_path: Path, text: str, said: str):
         read_prompts(tmp_path / "p.jsonl")
 
 
+def test_a_prompt_file_that_is_no_text_is_named_and_line_separators_within_a_prompt_are_kept(
+    tmp_path: Path,
+):
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(CorpusError, match="is not text in UTF-8"):
+        read_prompts(path)
+    row = json.dumps({"prompt": "one\u2028two"}, ensure_ascii=False)
+    path.write_text(f"{row}\n{row}\n", encoding="utf-8")
+    assert read_prompts(path) == [("one\u2028two", "")] * 2
+
+
+def test_sealing_what_was_never_committed_to_makes_no_keys(tmp_path: Path):
+    with pytest.raises(TraceError, match=r"has no commitment\.json"):
+        seal_coins(tmp_path / "coins", beacon="x")
+    assert not (tmp_path / "coins").exists()
+
+
 def test_an_empty_or_missing_prompt_file_is_named(tmp_path: Path):
     (tmp_path / "p.txt").write_text("\n \n")
     with pytest.raises(CorpusError, match="holds no prompts"):

@@ -2,32 +2,28 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from limbeck import backends
 from limbeck.artefact import write_json, write_text
 from limbeck.backends.prompt_logprobs import PromptLogprobs
 from limbeck.backends.served import PREFIX, ServedModel
-from limbeck.chat import Message
-from limbeck.distill.capture import end_tokens
-from limbeck.distill.corpus import Record, prompt_ids
-from limbeck.distill.write import Sampling, write_answers
+from limbeck.drawing import Drawing, draw, open_either, open_local
 from limbeck.errors import CorpusError, ScoringError, TeacherError, TraceError
 from limbeck.ledger.keys import create_keys, read_keys
 from limbeck.ledger.note import Signer
 from limbeck.model import LocalModel
-from limbeck.opening import open_model, run_of
-from limbeck.placement import device, place
+from limbeck.opening import open_model
 from limbeck.progress import Progress
 from limbeck.stats.coins import threshold
+from limbeck.supporting import Party, Wanted, supporting
 from limbeck.trace.audit import Audit, Item, Weigher, Weights, audit, judge
 from limbeck.trace.coins import Coin, Pair, usable
-from limbeck.trace.kinship import Finding, kinship
+from limbeck.trace.likeness import Finding
 from limbeck.trace.local import LocalWeigher
 from limbeck.trace.many import Discoveries, discover
 from limbeck.trace.report import Models, capped, figures, render_html, text_figures
@@ -35,21 +31,12 @@ from limbeck.trace.sealing import COMMITMENT, Beacon, Sealed, commit, read_seale
 from limbeck.trace.siblings import Contexts, Floats, SiblingTest, rank_siblings
 from limbeck.trace.text_only import FEATURES, KEYS, KeyTest, audit_texts, combined, fresh_keys
 from limbeck.trace.verdict import Verdict, decide_by_p
-from limbeck.validate.respond import Asked
+from limbeck.validate.local import LocalRespondent
+from limbeck.validate.respond import Asked, Respondent
 
 KEYS_FOLDER = "keys"
 """Below the coins' folder: the signing key that is made where none is given."""
-_BATCH = 64
 _SIGNER = "limbeck/trace"
-
-
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """How answers are drawn."""
-
-    temperature: float = 1.0
-    max_new_tokens: int = 128
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +52,8 @@ class Question:
     by_account: bool = False
     """Test every account by itself too, which takes all coins at hand."""
     text_only: bool = False
-    kinship: bool = False
+    supporting: Wanted = field(default_factory=Wanted)
+    """What else is compared, for the drawer that enters no verdict."""
     dtype: str = "float32"
 
 
@@ -80,7 +68,10 @@ def read_prompts(path: Path) -> list[tuple[str, str]]:
     """
     if not path.is_file():
         raise CorpusError(f"prompt file {path} does not exist")
-    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"prompt file {path} is not text in UTF-8: {error}") from None
     numbered = [(n, line) for n, line in enumerate(lines, start=1) if line.strip()]
     if not numbered:
         raise CorpusError(f"prompt file {path} holds no prompts")
@@ -134,25 +125,11 @@ def _two_answers(
     teacher: str, prompts: Sequence[str], drawing: Drawing, base: Path, progress: Progress
 ) -> tuple[list[str], list[str], dict[str, Any]]:
     """Return two answers to each prompt, and who wrote them."""
-    if not teacher.startswith(PREFIX):
-        model = _load(teacher, base, "float32")
-        first, second = (
-            draw_texts(model, prompts, drawing, number=n, progress=progress) for n in (0, 1)
-        )
+    model = open_either(teacher, base, "float32")
+    first, second = (draw(model, prompts, drawing, number=n, progress=progress) for n in (0, 1))
+    if isinstance(model, LocalModel):
         return first, second, {"name": model.name, "weights_sha256": model.weights_sha256}
-    served = ServedModel(teacher)
-    turns = [(Message("user", p),) for p in prompts]
-    draws: list[list[str]] = []
-    for number in (0, 1):
-        # A server that heeds seeds must not write the same twice.
-        seed = 2 * drawing.seed + number
-        draws.append(
-            served.complete(
-                turns, drawing.max_new_tokens, temperature=drawing.temperature, seed=seed
-            )
-        )
-        progress.advance(len(prompts))
-    return draws[0], draws[1], {"name": teacher, "weights_sha256": None}
+    return first, second, {"name": teacher, "weights_sha256": None}
 
 
 def _repeats(prompts: Sequence[tuple[str, str]], made: Sequence[Pair]) -> list[Pair]:
@@ -167,34 +144,10 @@ def _repeats(prompts: Sequence[tuple[str, str]], made: Sequence[Pair]) -> list[P
     return again
 
 
-def draw_texts(
-    model: LocalModel,
-    prompts: Sequence[str],
-    drawing: Drawing,
-    *,
-    number: int,
-    progress: Progress,
-) -> list[str]:
-    """Return one answer to each prompt, drawn at the temperature; `number` tells independent draws apart."""
-    import torch
-
-    sampling = Sampling(drawing.temperature, drawing.max_new_tokens, end_tokens(model))
-    ids = [
-        prompt_ids(Record((Message("user", p),), "", False, f"prompt {i}"), model.tokenizer)
-        for i, p in enumerate(prompts)
-    ]
-    texts: list[str] = []
-    for start in range(0, len(ids), _BATCH):
-        seed = np.random.SeedSequence((drawing.seed, number, start)).generate_state(1, np.uint64)
-        generator = torch.Generator().manual_seed(int(seed[0] >> 1))
-        answers = write_answers(model.model, ids[start : start + _BATCH], sampling, generator)
-        texts += model.tokenizer.batch_decode(answers, skip_special_tokens=True)
-        progress.advance(len(answers))
-    return texts
-
-
 def seal_answers(out: Path, beacon: Beacon | None, *, keys: Path | None) -> Sealed:
     """Toss the coins of a folder that was committed to, and return them checked."""
+    if not (out / COMMITMENT).is_file():  # before keys are made for nothing
+        raise TraceError(f"{out} has no {COMMITMENT}: coins come from `limbeck trace seal`")
     seal(out, _signer(out, keys), beacon)
     return read_sealed(out)
 
@@ -253,6 +206,7 @@ def trace(question: Question, coins: Path, *, base: Path, progress: Progress) ->
         heard=progress.advance,
     )
     progress.end(f"{len(done.items)} coins, {done.verdict.finding}")
+    party = _party(suspect)
     return Traced(
         figures(
             done,
@@ -261,7 +215,9 @@ def trace(question: Question, coins: Path, *, base: Path, progress: Progress) ->
             created=datetime.now(UTC),
             accounts=question.accounts,
             discoveries=by_account(done, question.alpha) if question.by_account else None,
-            kinship=_kin(question, suspect, references),
+            supporting=_supporting(
+                question, party, [_party(r) for r in references], sealed, chosen, base, progress
+            ),
         )
     )
 
@@ -273,17 +229,24 @@ def open_weigher(spec: str, base: Path, dtype: str) -> Weigher:
         LimbeckError: There is no such model.
     """
     if spec.startswith(PREFIX):
-        return ServedWeigher(PromptLogprobs(spec))
-    return LocalWeigher(_load(spec, base, dtype))
+        return ServedWeigher(spec)
+    return LocalWeigher(open_local(spec, base, dtype))
 
 
 class ServedWeigher:
     """A model behind an API under audit."""
 
-    def __init__(self, served: PromptLogprobs) -> None:
-        self._served = served
-        self.name = served.name
-        self.identity = served.identity
+    def __init__(self, spec: str) -> None:
+        """Read the spec; nothing is sent yet.
+
+        Raises:
+            ScoringError: It has not the form `openai:NAME@URL`.
+        """
+        self.answering = ServedModel(spec)
+        """The same model, asked for text."""
+        self._served = PromptLogprobs(spec)
+        self.name = self._served.name
+        self.identity = self._served.identity
 
     def leans(self, pairs: Sequence[Pair]) -> list[tuple[float, float]]:
         """Return the log-likelihoods of both texts of each pair, prompt included, which cancels.
@@ -297,14 +260,6 @@ class ServedWeigher:
         except ScoringError as error:
             raise TraceError(str(error)) from None
         return list(zip(logs[::2], logs[1::2], strict=True))
-
-
-def _load(spec: str, base: Path, dtype: str) -> LocalModel:
-    run = None if ":" in spec else run_of(spec, base)
-    folder = spec if run is None else str(run / "student")
-    model = backends.load(folder, dtype="bfloat16" if dtype == "bfloat16" else "float32", base=base)
-    place(model.model, device(0))
-    return model
 
 
 def _open_references(question: Question, sealed: Sealed, base: Path) -> list[Weigher]:
@@ -340,13 +295,36 @@ def by_account(done: Audit, alpha: float) -> Discoveries:
     return discover(e_values, alpha)
 
 
-def _kin(question: Question, suspect: Weigher, references: Sequence[Weigher]) -> Sequence[Finding]:
-    if not question.kinship or not references:
+def _party(weigher: Weigher) -> Party:
+    """Return a model of the audit as the drawer of supporting evidence asks it."""
+    if isinstance(weigher, LocalWeigher):
+        return Party(weigher.name, weigher.local)
+    assert isinstance(weigher, ServedWeigher)  # noqa: S101 - `open_weigher` makes no other
+    return Party(weigher.name, weigher.answering)
+
+
+def _supporting(
+    question: Question,
+    suspect: Party,
+    references: Sequence[Party],
+    sealed: Sealed,
+    coins: Sequence[Coin],
+    base: Path,
+    progress: Progress,
+) -> Sequence[Finding]:
+    """Return the drawer's findings; what they cost is spent only where they were asked for."""
+    if not question.supporting.anything:
         return ()
-    teacher = references[0]
-    if not isinstance(suspect, LocalWeigher) or not isinstance(teacher, LocalWeigher):
-        return ()
-    return kinship(suspect.local, teacher.local)
+    return supporting(
+        question.supporting,
+        suspect,
+        references,
+        sealed,
+        coins,
+        base=base,
+        dtype=question.dtype,
+        progress=progress,
+    )
 
 
 # Ranking a teacher among its siblings
@@ -382,13 +360,13 @@ def trace_siblings(
     """
     if not contexts:
         raise TraceError("a rank among siblings needs contexts at which models are compared")
-    before = _load(family.before, base, dtype)
+    before = open_local(family.before, base, dtype)
     places = Contexts(tuple(contexts), LocalWeigher(before).likeliest(contexts, candidates))
     names = (suspect, family.before, family.teacher, *family.siblings)
     progress.begin("models", len(names), "models")
     heard: list[Floats] = []
     for name in names:
-        model = _load(name, base, dtype)
+        model = open_local(name, base, dtype)
         if model.tokenizer_sha256 != before.tokenizer_sha256:
             raise TraceError(
                 f"{name} has another tokenizer than {family.before}, and siblings are compared token by token"
@@ -423,6 +401,7 @@ def _trace_texts(
     progress.end()
     tests, verdict = weigh_texts(chosen, written, sealed.beacon.value, question.alpha)
     models = Models(respondent.name, respondent.identity, {})
+    drawer = _supporting_of_text(question, respondent, sealed, chosen, base, progress)
     return text_figures(
         tests,
         verdict,
@@ -431,7 +410,27 @@ def _trace_texts(
         coins=len(chosen),
         created=datetime.now(UTC),
         accounts=question.accounts,
+        supporting=drawer,
     )
+
+
+def _supporting_of_text(
+    question: Question,
+    respondent: Respondent,
+    sealed: Sealed,
+    coins: Sequence[Coin],
+    base: Path,
+    progress: Progress,
+) -> Sequence[Finding]:
+    """Return the drawer's findings beside an audit of text alone, which opens no reference of its own."""
+    if not question.supporting.anything:
+        return ()
+    local = respondent.local if isinstance(respondent, LocalRespondent) else None
+    suspect = Party(respondent.name, local or ServedModel(question.suspect))
+    references = [
+        Party(name, open_either(name, base, question.dtype)) for name in question.references
+    ]
+    return _supporting(question, suspect, references, sealed, coins, base, progress)
 
 
 def weigh_texts(

@@ -177,7 +177,8 @@ def commit_coins(
     Raises:
         LimbeckError: Anything the user can mend; the message says what and how.
     """
-    from limbeck.tracing import Drawing, commit_answers, read_prompts
+    from limbeck.drawing import Drawing
+    from limbeck.tracing import commit_answers, read_prompts
 
     commit_answers(
         read_prompts(Path(prompts)),
@@ -226,6 +227,7 @@ def trace(
     by_account: bool = False,
     text_only: bool = False,
     kinship: bool = False,
+    candidates: Sequence[str] = (),
     most: int | None = None,
     dtype: str = "float32",
     out: str | Path | None = None,
@@ -243,7 +245,9 @@ def trace(
         weights: How references are weighed (`limbeck.trace.audit`).
         by_account: Say which account leaked too, by e-BH; takes all coins.
         text_only: Go by the suspect's text alone.
-        kinship: Add supporting evidence, which never enters the verdict.
+        kinship: Compare tokenizers, sizes, weights and activations too, which never enters the verdict.
+        candidates: Other candidate teachers as `NAME=MODEL`, beside whom the suspect's text is compared with the
+            teacher's; this never enters the verdict either.
         most: Use no more coins than this.
         dtype: Number format in which local models are scored.
         out: Folder for `report.json` and `report.html`; None writes nothing.
@@ -254,6 +258,7 @@ def trace(
         LimbeckError: Anything the user can mend; the message says what and how.
     """
     from limbeck.errors import TraceError
+    from limbeck.supporting import Wanted, parse_candidates
     from limbeck.tracing import Question
     from limbeck.tracing import trace as run_trace
 
@@ -268,7 +273,7 @@ def trace(
         at_most=most,
         by_account=by_account,
         text_only=text_only,
-        kinship=kinship,
+        supporting=Wanted(kinship, parse_candidates(candidates)),
         dtype=dtype,
     )
     done = run_trace(question, Path(coins), base=Path(base or "."), progress=progress or Silent())

@@ -43,7 +43,7 @@ def silent(body: Json, number: int) -> Json:
 
 def test_a_chat_that_holds_the_answer_is_scored_with_the_servers_template():
     with serve(chat) as api:
-        found = ServedWeigher(PromptLogprobs(f"openai:m@{api.url}")).leans([PAIR, PAIR])
+        found = ServedWeigher(f"openai:m@{api.url}").leans([PAIR, PAIR])
         assert found[0] == found[1]
         assert found[0][1] - found[0][0] == value(PAIR.y1) - value(PAIR.y0)
         body = api.requests[0]
@@ -54,7 +54,7 @@ def test_a_chat_that_holds_the_answer_is_scored_with_the_servers_template():
 
 def test_a_server_of_the_older_dialect_is_asked_in_it_and_what_it_writes_is_left_out():
     with serve(echo) as api:
-        (found,) = ServedWeigher(PromptLogprobs(f"openai:m@{api.url}")).leans([PAIR])
+        (found,) = ServedWeigher(f"openai:m@{api.url}").leans([PAIR])
         assert found == (value(PAIR.y0), value(PAIR.y1))
         # The dialect is settled with the first text.
         assert [r["path"] for r in api.requests].count("/v1/chat/completions") == 1
@@ -62,7 +62,7 @@ def test_a_server_of_the_older_dialect_is_asked_in_it_and_what_it_writes_is_left
 
 def test_a_server_without_log_probabilities_names_the_test_that_remains():
     with serve(silent) as api, pytest.raises(TraceError, match="audit of its text alone"):
-        ServedWeigher(PromptLogprobs(f"openai:m@{api.url}")).leans([PAIR])
+        ServedWeigher(f"openai:m@{api.url}").leans([PAIR])
 
 
 def test_a_refusal_stops_the_audit():

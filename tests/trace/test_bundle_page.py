@@ -28,7 +28,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 def test_every_command_is_one_with_these_options() -> None:
     commands: list[str] = re.findall(r"^    limbeck (trace \w+)(.*)$", PAGE, flags=re.MULTILINE)
-    assert len(commands) == 6
+    assert len(commands) == 8
     for words, rest in commands:
         told = CliRunner().invoke(app, [*words.split(), "--help"], env={"COLUMNS": "200"})
         assert told.exit_code == 0

@@ -10,7 +10,7 @@ import pytest
 from limbeck.ledger.note import new_signer
 from limbeck.trace.audit import Item, judge
 from limbeck.trace.coins import Pair, usable
-from limbeck.trace.kinship import Finding
+from limbeck.trace.likeness import Finding, rate
 from limbeck.trace.many import discover
 from limbeck.trace.report import Models, figures, path_drawing, render_html, tables
 from limbeck.trace.sealing import Beacon, commit, read_sealed, seal
@@ -35,7 +35,16 @@ def report(
         Models("a <b>suspect</b>", "f00d", {}),
         created=NOW,
         discoveries=discover({"anna": 5e4, "bert": 1.0}, 0.01),
-        kinship=[Finding("tokenizer", "the same", "everybody has it", "not an identification")],
+        supporting=[
+            Finding(
+                "tokenizer",
+                "the same",
+                "everybody has it",
+                "not an identification",
+                1.0,
+                (rate(1.0, [1.0, 0.5, 0.2], among="strangers"),),
+            )
+        ],
     )
 
 

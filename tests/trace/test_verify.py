@@ -258,6 +258,34 @@ def test_coins_that_were_touched_are_rejected(
         verify_trace(attacked(case, bundle, tmp_path, lambda files: _coins(files, change)))
 
 
+SPELLING: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
+    "a prompt twice in one coin": (
+        "coins.jsonl",
+        lambda data: data.replace(b'{"prompt"', b'{"prompt": "another question", "prompt"', 1),
+        "spelt otherwise",
+    ),
+    "a tab for a space": (
+        "coins.jsonl",
+        lambda data: data.replace(b" ", b"\t", 1),
+        "spelt otherwise",
+    ),
+    "a key in capitals": ("coin.key", lambda data: data.upper(), "in small letters"),
+}
+
+
+@pytest.mark.parametrize("attack", SPELLING)
+def test_evidence_that_is_spelt_otherwise_is_rejected(
+    attack: str, case: Case, bundle: Path, tmp_path: Path
+) -> None:
+    name, change, words = SPELLING[attack]
+
+    def respell(files: Files) -> None:
+        files[name] = change(files[name])
+
+    with pytest.raises(TraceError, match=words):
+        verify_trace(attacked(case, bundle, tmp_path, respell))
+
+
 def test_prompts_picked_within_a_run_are_rejected(fresh: Case) -> None:
     """The accuser scores all coins and reports those that lean the right way."""
     fresh.commit()

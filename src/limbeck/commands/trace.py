@@ -2,7 +2,7 @@
 
 import typer
 
-from limbeck.commands import trace_audit, trace_bundle
+from limbeck.commands import trace_audit, trace_bundle, trace_live
 
 app = typer.Typer(
     help="Say whether a model was trained on another's answers, with a known error rate.",
@@ -10,3 +10,4 @@ app = typer.Typer(
 )
 trace_audit.register(app)
 trace_bundle.register(app)
+trace_live.register(app)

@@ -129,8 +129,20 @@ def audit(
         bool, typer.Option("--text-only", help="Use the suspect's text alone, by other keys.")
     ] = False,
     kinship: Annotated[
-        bool, typer.Option("--kinship", help="Add supporting evidence: tokenizer, shape, weights.")
+        bool,
+        typer.Option(
+            "--kinship",
+            help="Add supporting evidence, no part of the verdict: tokenizer, shape, weights, activations.",
+        ),
     ] = False,
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=MODEL",
+            help="Another candidate teacher: the suspect's text is compared with the teacher's beside it. "
+            "No part of the verdict; may be repeated.",
+        ),
+    ] = None,
     most: Annotated[int | None, typer.Option(min=1, help="Coins at the most.")] = None,
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16, for local models.")] = "float32",
     out: Annotated[
@@ -153,6 +165,7 @@ def audit(
             by_account=by_account,
             text_only=text_only,
             kinship=kinship,
+            candidates=candidate or (),
             most=most,
             dtype=dtype,
             out=out,

@@ -154,7 +154,7 @@ class LedgerTable(_Table):
 
 
 class CoinsTable(_Table):
-    """Sealed coins (see trace). The folder's `coins.jsonl` then holds prompts and answers of the accounts concerned."""
+    """Sealed coins (`limbeck trace collect`). The folder's `coins.jsonl` then holds prompts and answers of the accounts concerned."""
 
     share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """The share of an account's requests that are answered twice, so that a keyed bit decides which is served."""

@@ -37,7 +37,7 @@ class Places:
 
     @property
     def coins(self) -> Path:
-        """The private file of coins, each line as `limbeck trace audit` reads it."""
+        """The private file of coins; `limbeck trace collect` makes them a folder to audit."""
         return self.folder / "coins.jsonl"
 
     def ledger(self, config: GuardConfig) -> Path:

@@ -1,6 +1,5 @@
 """Register an audit before the bits exist, number its runs in the owner's ledger, and export all of it for a third party."""
 
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +11,9 @@ from limbeck.artefact import read_json, sha256_bytes, write_text
 from limbeck.errors import TraceError
 from limbeck.ledger.bundle import account_files
 from limbeck.ledger.container import to_zip
-from limbeck.ledger.encoding import canonical, to_time
+from limbeck.ledger.encoding import canonical, field, to_time
 from limbeck.ledger.keys import Keys
 from limbeck.ledger.log import Log
-from limbeck.ledger.note import parse_key
 from limbeck.ledger.pseudonym import opening, pseudonym
 from limbeck.ledger.record import Entry, Record, read_leaf
 from limbeck.ledger.sealed import seal
@@ -26,12 +24,19 @@ from limbeck.trace.registration import (
     Named,
     Registration,
     Weights,
+    read_named,
     read_registration,
-    read_statement,
     write_registration,
 )
 from limbeck.trace.report import render_html
-from limbeck.trace.sealing import COINS, COMMITMENT, KEY, PAIRS, read_sealed
+from limbeck.trace.sealing import (
+    COINS,
+    KEY,
+    read_commitment,
+    read_committed,
+    read_pairs,
+    read_sealed,
+)
 
 FORMAT = "limbeck-trace-bundle/1"
 REGISTRATION = "registration.note"
@@ -77,7 +82,7 @@ def register(coins: Path, plan: Plan, log: Log, keys: Keys) -> Registration:
     Raises:
         TraceError: The coins are sealed already or registered, other keys, or a plan that cannot be carried out.
     """
-    commitment = _commitment(coins)
+    commitment = read_commitment(coins)
     if commitment["public_key"] != str(keys.signer.public):
         raise TraceError(
             f"{coins} was committed to by {commitment['public_key']}, not with this ledger's key"
@@ -103,11 +108,7 @@ def register(coins: Path, plan: Plan, log: Log, keys: Keys) -> Registration:
 
 
 def _registration(coins: Path, plan: Plan, committed: str, now: int) -> Registration:
-    path = coins / PAIRS
-    if not path.is_file():
-        raise TraceError(f"{path} is missing: only coins that are committed to can be registered")
-    with path.open(encoding="utf-8") as file:
-        accounts = [json.loads(line)[3] for line in file]
+    accounts = [pair.account for pair in read_pairs(coins, read_committed(coins))]
     return Registration(
         created=now,
         coins_sha256=sha256_bytes(committed.encode()),
@@ -189,7 +190,7 @@ def export_trace(
     numbered = _number(reports, note, log, keys)
     log.pin()
     inner, _ = account_files(log.reading, keys, TRACE, known=known)
-    commitment = _commitment(coins)
+    commitment = read_commitment(coins)
     files = {
         REGISTRATION: note.encode(),
         COMMITTED: commitment["committed"].encode(),
@@ -212,10 +213,7 @@ def export_trace(
 
 def teacher_of(coins: Path) -> Named | None:
     """Return the model that answered, as the commitment names it; None where it has no hash of its weights."""
-    what = "limbeck coins, committed"
-    commitment = _commitment(coins)
-    key = parse_key(commitment["public_key"])
-    teacher = read_statement(commitment["committed"], key, what)["teacher"]
+    teacher = read_committed(coins).teacher
     name, identity = teacher.get("name"), teacher.get("weights_sha256")
     return Named(name, identity) if isinstance(name, str) and isinstance(identity, str) else None
 
@@ -269,12 +267,17 @@ def _report(path: Path) -> Mapping[str, Any]:
         raise TraceError(f"{path} is missing; `limbeck trace audit --out FOLDER` writes it")
     try:
         report = read_json(path)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TraceError(f"{path} is not JSON: {error}") from None
-    if not isinstance(report, dict) or "items" not in report:
+    if not isinstance(report, dict) or not isinstance(report.get("items"), list):
         raise TraceError(
             f"{path} is no report of an audit by log-likelihoods; only those can be verified coin by coin"
         )
+    # A number in the ledger cannot be taken back, so what is no report must not get one.
+    what = f"the report {path}"
+    read_named(field(report, "suspect", dict, what), what)
+    if not all(isinstance(a, str) for a in field(report, "audited_accounts", list, what)):
+        raise TraceError(f"{what} must list names in 'audited_accounts'")
     return report
 
 
@@ -289,13 +292,6 @@ def _registered(coins: Path) -> str:
             f"{coins} was never registered; `limbeck trace register` must come before the beacon"
         )
     return path.read_text(encoding="utf-8")
-
-
-def _commitment(coins: Path) -> dict[str, Any]:
-    path = coins / COMMITMENT
-    if not path.is_file():
-        raise TraceError(f"{coins} has no {COMMITMENT}: coins come from `limbeck trace seal`")
-    return read_json(path)
 
 
 def _readme(plan: Registration, runs: int) -> str:

@@ -65,6 +65,10 @@ class Coin:
         values = (pair.prompt, pair.y0, pair.y1, self.bit, pair.account, pair.hash.hex())
         return dict(zip(FIELDS, values, strict=True))
 
+    def line(self) -> str:
+        """Return the line of coins.jsonl as it is spelt, without its newline."""
+        return json.dumps(self.as_json(), ensure_ascii=False)
+
 
 @dataclass(frozen=True, slots=True)
 class Usable:

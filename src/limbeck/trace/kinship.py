@@ -1,28 +1,28 @@
 """Supporting evidence, in a drawer of its own: what suspect and teacher have in common, and what that can mean.
 
 Tokenizer, architecture and weights can be alike because one model descends from the other, because both descend from a
-third, or because everybody uses the same parts; text can be alike because the question left little choice. So every
-finding says what it can mean and what its error rate is, and none enters the verdict. The one exact test here, of the
-order of hidden units, has a p-value; it speaks of descent of weights, not of learning from answers.
+third, or because everybody uses the same parts. So every finding says what it can mean and what its error rate is, and
+none enters the verdict. The one exact test here, of the order of hidden units, has a p-value; it speaks of descent of
+weights, not of learning from answers.
 """
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from limbeck.model import LocalModel
-from limbeck.trace.coins import Pair
+from limbeck.trace.activations import cka_finding
+from limbeck.trace.likeness import Finding
 
 Floats = npt.NDArray[np.float64]
 PERMUTATIONS = 999
 _LAYERS_COMPARED = 4
 _UNITS = 512
-"""Hidden units of a layer that are compared at the most."""
+"""Hidden units of a layer that are compared at the most, the first ones; a table of cosines has their square."""
+_SLACK = 1e-9
+"""Sums in another order differ in the last places; a tie must count as one."""
 _SHAPE = (
     "model_type",
     "hidden_size",
@@ -34,28 +34,23 @@ _SHAPE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One likeness, labelled."""
-
-    name: str
-    value: str
-    means: str
-    """What it can mean, the innocent explanations included."""
-    error_rate: str
-    """How often it is found between unrelated models, and how that is known."""
-
-
-def kinship(suspect: LocalModel, teacher: LocalModel, *, seed: int = 0) -> list[Finding]:
+def kinship(
+    suspect: LocalModel, teacher: LocalModel, prompts: Sequence[str], *, seed: int = 0
+) -> list[Finding]:
     """Return what two loaded models have in common.
 
     Args:
         suspect: The model in question.
         teacher: The model that it may descend from.
+        prompts: Text at which activations are compared, such as the coins'.
         seed: Of the permutations.
     """
-    found = [tokenizer_finding(suspect, teacher), architecture_finding(suspect, teacher)]
-    return found + list(weight_findings(suspect.model, teacher.model, seed=seed))
+    return [
+        tokenizer_finding(suspect, teacher),
+        architecture_finding(suspect, teacher),
+        *weight_findings(suspect.model, teacher.model, seed=seed),
+        cka_finding(suspect, teacher, prompts),
+    ]
 
 
 def tokenizer_finding(suspect: LocalModel, teacher: LocalModel) -> Finding:
@@ -68,6 +63,7 @@ def tokenizer_finding(suspect: LocalModel, teacher: LocalModel) -> Finding:
         "the same" if same else f"different; {shared:.0%} of all tokens are in both",
         "tokenizers are published and reused: the same one is what two models of one family or one vendor have",
         "not an identification: found between any two models that use a published tokenizer",
+        likeness=1.0 if same else shared,
     )
 
 
@@ -80,6 +76,7 @@ def architecture_finding(suspect: LocalModel, teacher: LocalModel) -> Finding:
         f"{len(alike)} of {len(_SHAPE)} sizes alike ({', '.join(alike) or 'none'})",
         "an equal configuration says that a blueprint was shared, not that weights or answers were",
         "not an identification: found between any two models of one blueprint",
+        likeness=len(alike) / len(_SHAPE),
     )
 
 
@@ -94,30 +91,26 @@ def weight_findings(suspect: Any, teacher: Any, *, seed: int) -> Iterator[Findin
             "no test was made",
         )
         return
-    cosines = [cosine(a, b) for _, a, b in pairs]
+    cosines = [max((cosine(a, b) for b in others), key=abs) for a, others in pairs]
     yield Finding(
         "weights, cosine",
-        f"{min(cosines):.3f} to {max(cosines):.3f} over {len(pairs)} layers",
+        f"{min(cosines):.3f} to {max(cosines):.3f} over {len(pairs)} layers, each beside the teacher's most similar",
         "near 1: one set of weights was made from the other, or both from a common ancestor; near 0: trained apart",
-        "between independently initialised layers of width n about 1/n; that is geometry, not a measured rate",
+        "between independently initialised matrices of n entries about 1/sqrt(n): geometry, not a count",
+        likeness=max(map(abs, cosines)),
     )
-    yield unit_order_finding([(a, b) for _, a, b in pairs], seed=seed)
+    yield unit_order_finding(pairs, seed=seed)
 
 
-def matching_layers(suspect: Any, teacher: Any) -> Iterator[tuple[str, Floats, Floats]]:
-    """Yield feed-forward input matrices of equal shape [F, D], the layers nearest in relative depth, as float64."""
+def matching_layers(suspect: Any, teacher: Any) -> Iterator[tuple[Floats, list[Floats]]]:
+    """Yield feed-forward input matrices [F, D] of some layers, each with all of the teacher's of equal shape."""
     mine, theirs = _layers(suspect), _layers(teacher)
     if not mine or not theirs:
         return
     for number in np.unique(np.linspace(0, len(mine) - 1, _LAYERS_COMPARED).round().astype(int)):
         a_FD = mine[number]
-        best: tuple[float, Floats] | None = None
-        for b_FD in theirs:
-            if b_FD.shape == a_FD.shape:
-                near = abs(cosine(a_FD, b_FD))
-                best = (near, b_FD) if best is None or near > best[0] else best
-        if best is not None:
-            yield f"layer {number}", a_FD, best[1]
+        if alike := [b_FD for b_FD in theirs if b_FD.shape == a_FD.shape]:
+            yield a_FD, alike
 
 
 def cosine(a: Floats, b: Floats) -> float:
@@ -126,23 +119,12 @@ def cosine(a: Floats, b: Floats) -> float:
     return float((a * b).sum()) / norm if norm > 0 else 0.0
 
 
-def linear_cka(a_ND: Floats, b_NE: Floats) -> float:
-    """Return linear CKA of two sets of activations at the same N places, in [0, 1].
-
-    Kornblith et al. (ICML 2019), section 3: ||B'A||^2 / (||A'A|| ||B'B||) of centred activations, Frobenius norms.
-    """
-    a_ND = a_ND - a_ND.mean(axis=0)
-    b_NE = b_NE - b_NE.mean(axis=0)
-    norm = float(np.linalg.norm(a_ND.T @ a_ND) * np.linalg.norm(b_NE.T @ b_NE))
-    return float(np.linalg.norm(b_NE.T @ a_ND) ** 2) / norm if norm > 0 else 0.0
-
-
-def unit_order_finding(pairs: Sequence[tuple[Floats, Floats]], *, seed: int) -> Finding:
+def unit_order_finding(pairs: Sequence[tuple[Floats, Sequence[Floats]]], *, seed: int) -> Finding:
     """Test whether hidden units lie in the same order in both models.
 
     The units of a feed-forward layer can be permuted without changing what a model computes, and training treats all
     orders alike. So for two models that were initialised independently, every permutation of one's units is as likely
-    as the real order: the rank of the mean cosine of units in their own order, among permutations, is uniform.
+    as the real order: the rank of the real order's agreement, among permutations, is uniform.
     """
     p = unit_order_p_value(pairs, seed=seed)
     return Finding(
@@ -151,11 +133,19 @@ def unit_order_finding(pairs: Sequence[tuple[Floats, Floats]], *, seed: int) -> 
         "small: the weights have a common ancestor, such as a published base model or the teacher's own file; it says "
         "nothing of answers",
         "exact: at most p between independently initialised models",
+        likeness=1 - p,
     )
 
 
-def unit_order_p_value(pairs: Sequence[tuple[Floats, Floats]], *, seed: int) -> float:
+def unit_order_p_value(pairs: Sequence[tuple[Floats, Sequence[Floats]]], *, seed: int) -> float:
     """Return (1 + permutations whose units agree as well) / (permutations + 1), over layers together.
+
+    The agreement of a layer is that with whichever of the other model's layers agrees best, and it is so for every
+    permutation, too: a layer chosen by its real order alone would make the p-value too small.
+
+    Args:
+        pairs: A layer [F, D] of one model with layers of the other of the same shape; at least one.
+        seed: Of the permutations.
 
     Raises:
         ValueError: There is no pair.
@@ -163,52 +153,18 @@ def unit_order_p_value(pairs: Sequence[tuple[Floats, Floats]], *, seed: int) -> 
     if not pairs:
         raise ValueError("a test of the order of units needs at least one pair of layers")
     rng = np.random.default_rng(seed)
-    tables = [_unit_cosines(a[:_UNITS], b[:_UNITS]) for a, b in pairs]
-    real = sum(float(np.trace(t)) for t in tables)
-    as_good = 0
-    for _ in range(PERMUTATIONS):
-        mixed = sum(float(t[np.arange(len(t)), rng.permutation(len(t))].sum()) for t in tables)
-        as_good += mixed >= real
+    tables = [np.stack([_unit_cosines(a, b) for b in others]) for a, others in pairs]
+    real = sum(_agreement(t, np.arange(t.shape[1])) for t in tables)
+    as_good = sum(
+        sum(_agreement(t, rng.permutation(t.shape[1])) for t in tables) >= real - _SLACK
+        for _ in range(PERMUTATIONS)
+    )
     return (1 + as_good) / (PERMUTATIONS + 1)
 
 
-def text_finding(
-    pairs: Sequence[Pair], written: Sequence[str], others: Mapping[str, Sequence[str]]
-) -> Finding:
-    """Compare a suspect's answers with the teacher's, beside those of other candidate teachers.
-
-    Args:
-        pairs: The teacher's two answers to each prompt.
-        written: The suspect's answer to each.
-        others: Answers of reference models to the same prompts, by name.
-    """
-    to_teacher = float(
-        np.mean(
-            [max(overlap(w, p.y0), overlap(w, p.y1)) for w, p in zip(written, pairs, strict=True)]
-        )
-    )
-    rivals = {
-        name: float(np.mean([overlap(w, t) for w, t in zip(written, texts, strict=True)]))
-        for name, texts in others.items()
-    }
-    told = ", ".join(f"{name} {value:.3f}" for name, value in rivals.items())
-    return Finding(
-        "text, overlap of word pairs",
-        f"teacher {to_teacher:.3f}" + (f"; {told}" if told else ""),
-        "the likest of the candidates named here; models of one family, or trained on one web, write alike",
-        "none is claimed: the true teacher need not be among the candidates",
-    )
-
-
-def overlap(a: str, b: str) -> float:
-    """Return the share of word pairs that two texts have in common (Jaccard), in [0, 1]."""
-    mine, theirs = _pairs(a), _pairs(b)
-    return len(mine & theirs) / len(mine | theirs) if mine or theirs else 0.0
-
-
-def _pairs(text: str) -> set[tuple[str, str]]:
-    found = re.findall(r"\w+", text.lower())
-    return set(pairwise(found))
+def _agreement(table_LFF: Floats, order_F: npt.NDArray[np.int64]) -> float:
+    """Return the sum of cosines of units in this order, for the layer where it is the largest."""
+    return float(table_LFF[:, np.arange(len(order_F)), order_F].sum(axis=1).max())
 
 
 def _unit_cosines(a_FD: Floats, b_FD: Floats) -> Floats:
@@ -219,7 +175,7 @@ def _unit_cosines(a_FD: Floats, b_FD: Floats) -> Floats:
 
 
 def _layers(model: Any) -> list[Floats]:
-    """Return the first feed-forward matrix of each layer, [F, D]."""
+    """Return the first feed-forward matrix of each layer, [F, D], of at most `_UNITS` hidden units."""
     layers = getattr(getattr(model, "model", None), "layers", None) or []
     names = ("gate_proj", "up_proj", "fc1")
     found: list[Floats] = []
@@ -227,5 +183,5 @@ def _layers(model: Any) -> list[Floats]:
         mlp = getattr(layer, "mlp", None)
         linear = next((part for n in names if (part := getattr(mlp, n, None)) is not None), None)
         if linear is not None:
-            found.append(linear.weight.detach().float().cpu().double().numpy())
+            found.append(linear.weight.detach()[:_UNITS].float().cpu().double().numpy())
     return found

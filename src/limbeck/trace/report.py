@@ -17,7 +17,7 @@ from rich.text import Text
 from limbeck.figures import percent, shown
 from limbeck.stats.coins import BETS, threshold
 from limbeck.trace.audit import Audit
-from limbeck.trace.kinship import Finding
+from limbeck.trace.likeness import Finding, Rate, counted, shown_rate
 from limbeck.trace.many import Discoveries
 from limbeck.trace.sealing import Sealed
 from limbeck.trace.text_only import KeyTest
@@ -25,6 +25,12 @@ from limbeck.trace.verdict import LIMITS, NOT_SHOWN, Verdict, odds, propositions
 
 FORMAT = "limbeck.trace/1"
 Figures = Mapping[str, Any]
+LIVE = (
+    "These coins were tossed while the gateway served. Whoever held the key knew each bit as soon as both answers were "
+    "there and could have drawn again until it suited, so the verdict holds for an owner who did not, and convinces "
+    "nobody who doubts that."
+)
+"""Stands beside every verdict from coins of a gateway."""
 HEADLINES = {
     "distilled": "Trained on these answers",
     "not shown": "Not shown",
@@ -50,7 +56,7 @@ def figures(
     created: datetime,
     accounts: Sequence[str] = (),
     discoveries: Discoveries | None = None,
-    kinship: Sequence[Finding] = (),
+    supporting: Sequence[Finding] = (),
 ) -> dict[str, Any]:
     """Return the report of an audit by log-likelihoods as JSON values."""
     teacher = str(sealed.committed.teacher.get("name", "the teacher"))
@@ -73,7 +79,7 @@ def figures(
         "path": [round(value, 4) for value in done.path],
         "items": [{**asdict(item), "d": d} for item, d in zip(done.items, done.d, strict=True)],
         "accounts": None if discoveries is None else _accounts(discoveries),
-        "supporting": [asdict(finding) for finding in kinship],
+        "supporting": [_finding(one) for one in supporting],
     }
 
 
@@ -86,6 +92,7 @@ def text_figures(
     coins: int,
     created: datetime,
     accounts: Sequence[str] = (),
+    supporting: Sequence[Finding] = (),
 ) -> dict[str, Any]:
     """Return the report of an audit by text alone as JSON values."""
     teacher = str(sealed.committed.teacher.get("name", "the teacher"))
@@ -99,8 +106,12 @@ def text_figures(
         "propositions": list(propositions(models.suspect, teacher)),
         "features": [asdict(test) | {"adjusted_p_value": p} for test, p in tests],
         "accounts": None,
-        "supporting": [],
+        "supporting": [_finding(one) for one in supporting],
     }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return asdict(finding) | {"measured": [asdict(one) for one in finding.measured]}
 
 
 def capped(log_e: float) -> float:
@@ -145,6 +156,8 @@ def _head(
 
 def _warnings(sealed: Sealed, verdict: Verdict) -> Iterator[str]:
     beacon = sealed.beacon
+    if sealed.committed.teacher.get("live"):
+        yield LIVE
     if not beacon.value:
         yield (
             "No public beacon went into the coins, so an outsider must trust that the key was not chosen to fit; seal "
@@ -244,9 +257,13 @@ def _account_table(found: Figures) -> Table:
 
 def _supporting(rows: Sequence[Figures]) -> Table:
     title = "supporting evidence, no part of the verdict"
-    table = Table("what", "found", "what it can mean", title=title, box=box.SIMPLE, pad_edge=False)
+    heads = ("what", "found", "what it can mean", "as alike")
+    table = Table(*heads, title=title, box=box.SIMPLE, pad_edge=False)
     for row in rows:
-        table.add_row(row["name"], row["value"], row["means"])
+        told = "\n".join(
+            f"{rate['among']}: {shown_rate(Rate(**rate))}" for rate in row.get("measured", ())
+        )
+        table.add_row(row["name"], row["value"], row["means"], told or row["error_rate"])
     return table
 
 
@@ -274,6 +291,12 @@ def render_html(report: Figures) -> str:
         odds=odds(report["log_e_value"]),
         drawing=path_drawing(report["path"], report["alpha"]) if report.get("path") else "",
         percent=percent,
+        drawer=[
+            dict(row)
+            | {"rates": [(rate, shown_rate(Rate(**rate))) for rate in row.get("measured", ())]}
+            for row in report["supporting"]
+        ],
+        counted=counted(),
     )
 
 

@@ -15,14 +15,15 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as holds
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from limbeck.artefact import read_json, sha256_bytes, write_json, write_text
 from limbeck.errors import LedgerError, TraceError
-from limbeck.ledger.encoding import canonical, parse
+from limbeck.ledger.encoding import canonical, field, parse
 from limbeck.ledger.note import PublicKey, Signer, is_signed, parse_key, parse_note, sign
 from limbeck.trace.coins import (
     KEY_BYTES,
@@ -73,7 +74,7 @@ class Sealed:
     """Its value is empty where there was none."""
     root: str
     public_key: PublicKey
-    key: bytes | None = field(repr=False)
+    key: bytes | None = holds(repr=False)
     """The secret key, where the folder holds it; then every bit was checked."""
 
     def of(self, accounts: Sequence[str]) -> tuple[Coin, ...]:
@@ -150,13 +151,13 @@ def seal(folder: Path, signer: Signer, beacon: Beacon | None) -> None:
     """
     if (folder / COINS).exists():
         raise TraceError(f"{folder / COINS} is sealed already; its beacon cannot be changed")
-    values = _read_commitment(folder)
-    public = parse_key(values["public_key"])
+    values = read_commitment(folder)
+    public = _public(values, folder)
     if str(signer.public) != str(public):
         raise TraceError(f"{folder} was committed to by {public.name}, not with this key")
     committed = _committed(values["committed"], public, folder)
     check_beacon(beacon, committed.created)
-    coins = deal(_read_pairs(folder, committed), _read_key(folder, committed), _value(beacon))
+    coins = deal(read_pairs(folder, committed), _read_key(folder, committed), _value(beacon))
     statement = {
         "what": "limbeck coins, sealed",
         "commitment_sha256": sha256_bytes(values["committed"].encode()),
@@ -164,8 +165,7 @@ def seal(folder: Path, signer: Signer, beacon: Beacon | None) -> None:
         "coins": len(coins),
         "root": coins_root(coins),
     }
-    lines = [json.dumps(coin.as_json(), ensure_ascii=False) for coin in coins]
-    write_text(folder / COINS, "".join(f"{line}\n" for line in lines))
+    write_text(folder / COINS, "".join(f"{coin.line()}\n" for coin in coins))
     changed = {key: statement[key] for key in ("root", "beacon")}
     write_json(folder / COMMITMENT, {**values, **changed, "sealed": _signed(statement, signer)})
     (folder / PAIRS).unlink()
@@ -195,7 +195,7 @@ def read_sealed(folder: Path) -> Sealed:
         TraceError: A file is missing, a coin was edited, added or taken out, a signature or bit is wrong, or a beacon
             was public before the commitment.
     """
-    values = _read_commitment(folder)
+    values = read_commitment(folder)
     path = folder / COINS
     if values.get("sealed") is None or not path.is_file():
         raise TraceError(
@@ -205,9 +205,12 @@ def read_sealed(folder: Path) -> Sealed:
     public = _public(values, folder)
     committed = _committed(values["committed"], public, folder)
     statement = _statement(values["sealed"], public, folder)
+    where = f"the seal in {folder / COMMITMENT}"
+    for name, kind in (("commitment_sha256", str), ("root", str), ("coins", int)):
+        field(statement, name, kind, where)
     coins = tuple(_read_coins(path))
     _check_roots(coins, committed, statement, values, path)
-    beacon = _beacon(statement["beacon"])
+    beacon = _beacon(statement.get("beacon"))
     check_beacon(beacon, committed.created)
     key = _read_key(folder, committed) if (folder / KEY).is_file() else None
     if key is not None and list(coins) != deal([c.pair for c in coins], key, _value(beacon)):
@@ -235,24 +238,55 @@ def _check_roots(
 
 
 def _read_coins(path: Path) -> Iterator[Coin]:
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            yield parse_coin(line, f"{path} line {number}")
+    for number, line in enumerate(read_lines(path), start=1):
+        yield parse_coin(line, f"{path} line {number}")
 
 
-def _read_commitment(folder: Path) -> dict[str, Any]:
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a file of JSON lines; a text may hold other line separators than the newline.
+
+    Raises:
+        TraceError: It is not UTF-8.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise TraceError(f"{path} is not text in UTF-8: {error}") from None
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+def read_commitment(folder: Path) -> dict[str, Any]:
+    """Return what stands in a folder's commitment.json: `public_key`, `committed` and perhaps `sealed`, all text.
+
+    Raises:
+        TraceError: It is missing, or not of the format.
+    """
     path = folder / COMMITMENT
     if not path.is_file():
         raise TraceError(f"{folder} has no {COMMITMENT}: coins come from `limbeck trace seal`")
     try:
         values = read_json(path)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TraceError(f"{path} is not JSON: {error}") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise TraceError(f"{path} is not of the format {FORMAT}")
     if missing := {"public_key", "committed"} - values.keys():
         raise TraceError(f"{path} lacks {', '.join(sorted(missing))}")
+    for name in ("public_key", "committed", "sealed"):
+        value = values.get(name)
+        if not (isinstance(value, str) or (name == "sealed" and value is None)):
+            raise TraceError(f"{path} must have text in {name}, got {value!r}")
     return values
+
+
+def read_committed(folder: Path) -> Committed:
+    """Return what a folder's coins were committed to, sealed or not.
+
+    Raises:
+        TraceError: There is no commitment, or it does not hold.
+    """
+    values = read_commitment(folder)
+    return _committed(values["committed"], _public(values, folder), folder)
 
 
 def _public(values: Mapping[str, Any], folder: Path) -> PublicKey:
@@ -264,14 +298,25 @@ def _public(values: Mapping[str, Any], folder: Path) -> PublicKey:
 
 def _committed(note: str, public: PublicKey, folder: Path) -> Committed:
     statement = _statement(note, public, folder)
+    where = f"the commitment in {folder / COMMITMENT}"
     return Committed(
-        created=datetime.fromisoformat(statement["created"]),
-        pairs=statement["pairs"],
-        pairs_root=statement["pairs_root"],
-        key_sha256=statement["key_sha256"],
-        teacher=statement["teacher"],
-        skipped=statement["skipped"],
+        created=_moment(field(statement, "created", str, where), where),
+        pairs=field(statement, "pairs", int, where),
+        pairs_root=field(statement, "pairs_root", str, where),
+        key_sha256=field(statement, "key_sha256", str, where),
+        teacher=field(statement, "teacher", dict, where),
+        skipped=field(statement, "skipped", dict, where),
     )
+
+
+def _moment(text: str, where: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise TraceError(f"{where} has no time with its zone, got {text[:40]!r}")
+    return time
 
 
 def _signed(statement: Mapping[str, Any], signer: Signer) -> str:
@@ -287,18 +332,36 @@ def _statement(note: str, public: PublicKey, folder: Path) -> dict[str, Any]:
         raise TraceError(f"{where}: {error}") from None
     if not is_signed(parsed, public):
         raise TraceError(f"{where} is not signed by {public.name}: it was changed")
+    if not isinstance(value, dict):
+        raise TraceError(f"{where} is no object, got {type(value).__name__}")
     return value
 
 
-def _read_pairs(folder: Path, committed: Committed) -> list[Pair]:
+def read_pairs(folder: Path, committed: Committed) -> list[Pair]:
+    """Return the pairs of a folder that is committed to and not sealed yet.
+
+    Raises:
+        TraceError: They are missing, malformed, or not what was committed to.
+    """
     path = folder / PAIRS
     if not path.is_file():
-        raise TraceError(f"{path} is missing, so nothing can be tossed for")
-    with path.open(encoding="utf-8") as file:
-        pairs = [Pair(*json.loads(line)) for line in file]
+        raise TraceError(
+            f"{path} is missing: only coins that are committed to and not sealed have it"
+        )
+    pairs = [_pair(line, f"{path} line {n}") for n, line in enumerate(read_lines(path), start=1)]
     if pairs_root(pairs) != committed.pairs_root:
         raise TraceError(f"{path} is not what was committed to")
     return pairs
+
+
+def _pair(line: str, where: str) -> Pair:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise TraceError(f"{where} is not JSON: {error}") from None
+    if not (isinstance(row, list) and len(row) == 4 and all(isinstance(x, str) for x in row)):
+        raise TraceError(f"{where} must list prompt, y0, y1 and account")
+    return Pair(*row)
 
 
 def _read_key(folder: Path, committed: Committed) -> bytes:
@@ -332,8 +395,10 @@ def _beacon_json(beacon: Beacon | None) -> dict[str, Any] | None:
 def _beacon(value: Mapping[str, Any] | None) -> Beacon | None:
     if value is None:
         return None
-    time = value["time"]
-    return Beacon(value["value"], None if time is None else datetime.fromisoformat(time))
+    where = "the beacon that was sealed with"
+    told = field(value, "value", str, where)
+    time = None if value.get("time") is None else field(value, "time", str, where)
+    return Beacon(told, None if time is None else _moment(time, where))
 
 
 def _some(known: set[str]) -> str:

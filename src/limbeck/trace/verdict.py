@@ -140,4 +140,6 @@ def _shown(log_e: float, alpha: float) -> str:
 
 def odds(log_e: float) -> str:
     """Write exp(log_e) for reading, whatever its size."""
+    if log_e < math.log(10):
+        return f"{math.exp(log_e):.2g}"
     return f"{math.exp(log_e):,.0f}" if log_e < math.log(1e6) else f"10^{log_e / math.log(10):.0f}"

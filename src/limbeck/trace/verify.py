@@ -236,7 +236,7 @@ def _coins(opened: Opened, plan: Registration, beacon: str) -> list[Coin]:
     sealed = read_statement(opened.text("sealed.note"), opened.key, "limbeck coins, sealed")
     opened.text("coins.jsonl")
     rows = opened.rows("coins.jsonl")
-    coins = [parse_coin(line.decode(), name) for line, name in rows]
+    coins = [_coin(line, name) for line, name in rows]
     if len({coin.pair.hash for coin in coins}) != len(coins):
         raise TraceError("a coin stands twice in coins.jsonl; its one bit must count once")
     if len(coins) != plan.coins or pairs_root(c.pair for c in coins) != committed.get("pairs_root"):
@@ -256,11 +256,23 @@ def _coins(opened: Opened, plan: Registration, beacon: str) -> list[Coin]:
     return coins
 
 
+def _coin(line: bytes, name: str) -> Coin:
+    """Return a coin whose line is spelt as it is written: another spelling may read otherwise to other eyes."""
+    coin = parse_coin(line.decode(), name)
+    if coin.line().encode("utf-8", "surrogatepass") != line:
+        raise TraceError(f"{name} is spelt otherwise than coins are written: fields, order, spaces")
+    return coin
+
+
 def _key(opened: Opened) -> bytes:
+    text = opened.text("coin.key")
     try:
-        return bytes.fromhex(opened.text("coin.key").strip())
+        key = bytes.fromhex(text)
     except ValueError as error:
         raise TraceError("coin.key must hold 64 hexadecimal digits") from error
+    if text != key.hex() + "\n":
+        raise TraceError("coin.key must hold 64 hexadecimal digits in small letters and a newline")
+    return key
 
 
 # The runs
