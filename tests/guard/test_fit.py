@@ -13,6 +13,7 @@ from limbeck.guard.evidence.labels import Labels
 from limbeck.guard.evidence.ranking import Peaks, rank
 from limbeck.guard.fit import STEEPNESS, Plan, calibrate, record
 from limbeck.guard.policy import Evidence, load_policy
+from limbeck.guard.score import Truth
 from limbeck.guard.watch import Watch
 from tinytraffic import Traffic, compose
 
@@ -134,3 +135,22 @@ def test_a_class_that_is_not_named_joins_the_rival_that_explains_it_best() -> No
     }
     found = calibrate(*record(lambda: traffic().observations, truths, PLAN, secret=SECRET), PLAN)
     assert found.report["rivals"]["chat"]["classes"] == ["chat", "office"]
+
+
+def agents_of_one_family() -> dict[str, Truth]:
+    return {
+        name: replace(truth, family="agent/only") if truth.kind == "agent" else truth
+        for name, truth in traffic().truths.items()
+    }
+
+
+def test_a_class_of_one_family_is_no_rival_of_its_own_unless_named() -> None:
+    """Its promise could not be checked: there is no second family to hold out."""
+    truths = agents_of_one_family()
+    recording = record(lambda: traffic().observations, truths, PLAN, secret=SECRET)
+    rivals = ("chat", "pipeline", "benchmark")
+    found = calibrate(*recording, replace(PLAN, rivals=rivals))
+    assert set(found.rivals) == set(rivals)
+    assert any("agent" in one["classes"] for one in found.report["rivals"].values())
+    with pytest.raises(GuardError, match="class agent has fewer than two families"):
+        calibrate(*recording, PLAN)

@@ -169,8 +169,8 @@ def calibrate(histories: Histories, labels: Labels, plan: Plan) -> Calibration:
 def _join(histories: Histories, labels: Labels, plan: Plan) -> dict[str, tuple[str, ...]]:
     """Rival to the classes that stand for it.
 
-    A class that is not named becomes a rival of its own where it has the units for the promise; otherwise it joins the
-    named rival that explains it best.
+    A class that is not named becomes a rival of its own where it has the units for the promise and the families to check
+    it on; otherwise it joins the named rival that explains it best.
     """
     joined: dict[str, tuple[str, ...]] = {name: (name,) for name in plan.rivals}
     scorers = _learn(histories, labels, joined, plan.seed).scorers()
@@ -178,7 +178,7 @@ def _join(histories: Histories, labels: Labels, plan: Plan) -> dict[str, tuple[s
     for kind in (k for k in labels.kinds if k not in plan.rivals):
         chosen_A = np.isin(labels.family_A, labels.families_of([kind]))
         units = len(np.unique(labels.unit_A[chosen_A & ~labels.trained_A]))
-        if lacking(units, plan.alpha) == 0:
+        if lacking(units, plan.alpha) == 0 and _has_families(labels, [kind]):
             joined[kind] = (kind,)
         else:
             median_R = np.median(alone_ARJ[chosen_A].max(axis=2), axis=0)
@@ -237,11 +237,15 @@ def _refuse_missing(truths: Sequence[Truth], plan: Plan) -> None:
         )
 
 
-def _refuse_single_families(labels: Labels, joined: Mapping[str, Sequence[str]]) -> None:
+def _has_families(labels: Labels, kinds: Sequence[str]) -> bool:
     """Every family is held out whole once; the others of its rival must have histories to rank among."""
+    calibrating_A = np.isin(labels.family_A, labels.families_of(kinds)) & ~labels.trained_A
+    return len(np.unique(labels.family_A[calibrating_A])) >= 2
+
+
+def _refuse_single_families(labels: Labels, joined: Mapping[str, Sequence[str]]) -> None:
     for rival, kinds in joined.items():
-        calibrating_A = np.isin(labels.family_A, labels.families_of(kinds)) & ~labels.trained_A
-        if len(np.unique(labels.family_A[calibrating_A])) < 2:
+        if not _has_families(labels, kinds):
             raise GuardError(
                 f"class {rival} has fewer than two families with accounts to calibrate on, so that its promise cannot be checked "
                 "on one that is held out; name the source of each account in the truth's column `family`, or leave "
