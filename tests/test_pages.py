@@ -22,8 +22,8 @@ REST = {
     "corpus": {"files": ["chats.jsonl"]},
     "student": {"layers": 2},
 }
-SHELL = ("|", "[", "...", "…", "bundlenmanifest")
-"""What a printed synopsis, or the text of a note, has and a command has not."""
+SHELL = ("|", "[", "...", "…")
+"""What a printed synopsis has and a command has not."""
 
 
 def text_of(page: Path) -> str:

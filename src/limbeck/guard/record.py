@@ -12,8 +12,6 @@ import orjson
 from limbeck.guard.observation import Observation, Response
 
 _LENGTHS = struct.Struct("<II")
-LONGEST_TEXT = 32_768
-"""Characters of an answer that are kept for the signals."""
 
 
 class Facts(NamedTuple):
